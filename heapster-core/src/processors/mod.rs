@@ -1,0 +1,1 @@
+//! The processors, one file each, and the order they run in.

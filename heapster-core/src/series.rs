@@ -1,0 +1,163 @@
+//! From metric sets to what is stored and back: the mapping between Heapster's model and rows.
+//!
+//! A stored *set* is a label set without the metric name; a stored *column* is one metric name in
+//! it. The plain metrics of a [`MetricSet`] become one row of the set with its labels. Its labelled
+//! metrics become one row for each distinct label set of their own, with those labels added and
+//! [`key::LABELED`] naming them. The three times of a set are stored as columns whose names begin
+//! with [`TIME_COLUMN_PREFIX`], so that a restarted collector knows them; they are not metrics and
+//! no listing shows them.
+
+use crate::labels::{Labels, key};
+use crate::value::{MetricKind, MetricValue};
+use crate::{MetricSet, Text};
+
+/// What the names of the columns that hold a set's times begin with.
+pub const TIME_COLUMN_PREFIX: &str = "__time__/";
+/// Column of [`MetricSet::collection_start_time`], nanoseconds since the epoch.
+pub const COLLECTION_START_COLUMN: &str = "__time__/collection_start";
+/// Column of [`MetricSet::entity_create_time`], nanoseconds since the epoch.
+pub const ENTITY_CREATE_COLUMN: &str = "__time__/entity_create";
+/// Column of [`MetricSet::scrape_time`], nanoseconds since the epoch.
+pub const SCRAPE_COLUMN: &str = "__time__/scrape";
+
+/// Whether a column holds one of a set's times rather than a metric.
+pub fn is_time_column(name: &str) -> bool {
+    name.starts_with(TIME_COLUMN_PREFIX)
+}
+
+/// One row to store: the labels of its set and the values of its columns, in no particular order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Labels of the stored set.
+    pub labels: Labels,
+    /// Column name and value; each name once.
+    pub cells: Vec<(Text, MetricValue)>,
+}
+
+/// The rows a metric set is stored as: the plain one first, unless it is empty.
+///
+/// A metric label wins over a label of the set with the same name. Of two labelled metrics with
+/// the same name and labels the later one wins, as it does when they are queried.
+pub fn rows_of(set: &MetricSet) -> Vec<Row> {
+    let mut rows = Vec::with_capacity(1 + set.labeled_metrics.len() / 4);
+    let plain = plain_cells(set);
+    if !plain.is_empty() {
+        rows.push(Row { labels: set.labels.clone(), cells: plain });
+    }
+    let first_labeled = rows.len();
+    let mut own_labels: Vec<&Labels> = Vec::new();
+    for metric in &set.labeled_metrics {
+        let index = match own_labels.iter().rposition(|own| **own == metric.labels) {
+            Some(index) => first_labeled + index,
+            None => {
+                own_labels.push(&metric.labels);
+                rows.push(Row { labels: labeled(&set.labels, &metric.labels), cells: Vec::new() });
+                rows.len() - 1
+            }
+        };
+        let cells = &mut rows[index].cells;
+        match cells.iter_mut().find(|(name, _)| *name == metric.name) {
+            Some(cell) => cell.1 = metric.metric,
+            None => cells.push((metric.name.clone(), metric.metric)),
+        }
+    }
+    rows
+}
+
+fn plain_cells(set: &MetricSet) -> Vec<(Text, MetricValue)> {
+    let mut cells: Vec<_> = Vec::with_capacity(set.metrics.len() + 3);
+    cells.extend(set.metrics.iter().map(|(name, metric)| (name.clone(), metric)));
+    for (name, time) in [
+        (COLLECTION_START_COLUMN, set.collection_start_time),
+        (ENTITY_CREATE_COLUMN, set.entity_create_time),
+        (SCRAPE_COLUMN, set.scrape_time),
+    ] {
+        if let Some(time) = time {
+            cells.push((Text::from_static(name), MetricValue::gauge(time.as_nanos())));
+        }
+    }
+    cells
+}
+
+/// The labels under which a labelled metric is stored.
+pub fn labeled(set: &Labels, own: &Labels) -> Labels {
+    let mut labels = set.clone();
+    for label in own {
+        labels.set(label.name.clone(), label.value.clone());
+    }
+    labels.set_static(key::LABELED, own_names(own));
+    labels
+}
+
+/// The value of [`key::LABELED`] for a metric with these labels of its own.
+pub fn own_names(own: &Labels) -> Text {
+    let mut names = String::new();
+    for label in own {
+        if !names.is_empty() {
+            names.push(',');
+        }
+        names.push_str(&label.name);
+    }
+    names.into()
+}
+
+/// Splits the labels of a stored set into those of the metric set and those of the metric alone.
+///
+/// The inverse of [`labeled`], except that a set label which a metric label of the same name hid is
+/// not known any more. Plain sets have no labels of the second kind.
+pub fn split_labels(stored: &Labels) -> (Labels, Labels) {
+    let Some(names) = stored.get(key::LABELED) else { return (stored.clone(), Labels::new()) };
+    let mut set = stored.clone();
+    set.remove(key::LABELED);
+    let mut own = Labels::new();
+    for name in names.split(',') {
+        if let Some(value) = set.remove(name) {
+            own.set(name, value);
+        }
+    }
+    (set, own)
+}
+
+/// The kind a column without a known kind is taken for.
+pub const UNKNOWN_KIND: MetricKind = MetricKind::Gauge;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EntityType, NanoTime};
+
+    fn pod() -> MetricSet {
+        let mut set = MetricSet::new(EntityType::Pod);
+        set.labels.set("pod_name", "web-1");
+        set.metrics.set("memory/usage", MetricValue::gauge(7));
+        set.scrape_time = Some(NanoTime::from_nanos(5));
+        for (resource, used) in [("Volume:a", 1), ("Volume:b", 2)] {
+            let own = Labels::from_iter([("resource_id", resource)]);
+            set.push_labeled("filesystem/usage", &own, used);
+            set.push_labeled("filesystem/limit", &own, 10);
+        }
+        set
+    }
+
+    #[test]
+    fn plain_metrics_are_one_row_and_each_own_label_set_another() {
+        let rows = rows_of(&pod());
+        assert_eq!(rows.len(), 3);
+        let names = |row: &Row| row.cells.iter().map(|c| c.0.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&rows[0]), ["memory/usage", SCRAPE_COLUMN]);
+        assert_eq!(names(&rows[2]), ["filesystem/usage", "filesystem/limit"]);
+        assert_eq!(rows[2].labels.value("resource_id"), "Volume:b");
+        assert_eq!(rows[2].labels.value(key::LABELED), "resource_id");
+    }
+
+    #[test]
+    fn stored_labels_split_into_those_of_the_set_and_of_the_metric() {
+        let set = pod();
+        for row in &rows_of(&set)[1..] {
+            let (set_labels, own) = split_labels(&row.labels);
+            assert_eq!(set_labels, set.labels);
+            assert_eq!(own.len(), 1);
+        }
+        assert_eq!(split_labels(&set.labels), (set.labels.clone(), Labels::new()));
+    }
+}

@@ -1,0 +1,117 @@
+//! Values: an exact integer or a float, and how the number behaves over time.
+
+use std::fmt;
+
+/// The number of a sample: an exact 64-bit integer or a 64-bit float.
+///
+/// Integers are never turned into floats on the way to disk and back: `cpu/usage` in nanoseconds
+/// passes 2^53, the last exactly representable float, after 104 core-days.
+#[derive(Clone, Copy, Debug)]
+pub enum Value {
+    /// An exact integer.
+    Int(i64),
+    /// A float; every bit pattern is kept, NaN payloads and the sign of zero included.
+    Float(f64),
+}
+
+impl Value {
+    /// The value as a float; integers beyond 2^53 round to nearest.
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Int(value) => value as f64,
+            Self::Float(value) => value,
+        }
+    }
+
+    /// The integer, or `None` for a float.
+    pub fn as_int(self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(value),
+            Self::Float(_) => None,
+        }
+    }
+}
+
+/// Equality of kind and bits: a NaN equals itself, `0.0` differs from `-0.0`, `1` from `1.0`.
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Float(a), Self::Float(b)) => a.to_bits() == b.to_bits(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value}"),
+        }
+    }
+}
+
+/// How a metric behaves over time. Prints as Heapster prints it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MetricKind {
+    /// Only rises, except when it starts again from zero (Prometheus: counter).
+    #[default]
+    Cumulative,
+    /// Any value at any time.
+    Gauge,
+    /// The change since the previous sample.
+    Delta,
+}
+
+impl MetricKind {
+    /// The word on the wire: `cumulative`, `gauge` or `delta`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cumulative => "cumulative",
+            Self::Gauge => "gauge",
+            Self::Delta => "delta",
+        }
+    }
+}
+
+impl fmt::Display for MetricKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A number together with its kind: what a metric set holds under a metric's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricValue {
+    /// The number, in the unit of the metric's descriptor.
+    pub value: Value,
+    /// How it behaves over time.
+    pub kind: MetricKind,
+}
+
+impl MetricValue {
+    /// A gauge.
+    pub fn gauge(value: impl Into<Value>) -> Self {
+        Self { value: value.into(), kind: MetricKind::Gauge }
+    }
+
+    /// A cumulative metric.
+    pub fn cumulative(value: impl Into<Value>) -> Self {
+        Self { value: value.into(), kind: MetricKind::Cumulative }
+    }
+}

@@ -1,0 +1,1 @@
+//! Queries over the storage port of `heapster-core`.

@@ -1,0 +1,1 @@
+//! Scheduler, fan-out, processors and sink queues.

@@ -1,0 +1,15 @@
+//! The collector, the HTTP APIs and the command line of heapster.
+//!
+//! The collector ([`sources`], [`collector`], [`sinks`]) works without the HTTP side, so that other
+//! programs embed it. This is the only crate that knows Kubernetes, HTTP and an async runtime.
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod collector;
+pub mod http;
+pub mod live;
+pub mod sinks;
+pub mod sources;
+pub mod telemetry;
+pub mod uri;

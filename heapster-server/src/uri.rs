@@ -1,0 +1,1 @@
+//! Source and sink URIs of the command line.

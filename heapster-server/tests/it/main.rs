@@ -1,0 +1,1 @@
+//! Integration tests of the server, one module per promise.
