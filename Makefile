@@ -54,7 +54,7 @@ doc: ## API documentation, warnings are errors
 
 .PHONY: deny
 deny: $(TOOLS)/bin/cargo-deny ## Licences, bans and sources of the dependencies
-	$(TOOLS)/bin/cargo-deny --offline --all-features check --hide-inclusion-graph bans licenses sources
+	$(TOOLS)/bin/cargo-deny --locked --all-features check --hide-inclusion-graph bans licenses sources
 
 .PHONY: audit
 audit: $(TOOLS)/bin/cargo-deny ## Known vulnerabilities (fetches the advisory database)
