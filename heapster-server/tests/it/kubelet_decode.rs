@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use heapster_core::pipeline::Scrape;
 use heapster_core::{EntityKey, MetricSet, MetricValue, NanoTime, Text, Value};
+use heapster_server::sources::kubelet::cadvisor::{self, Schedulable};
 use heapster_server::sources::kubelet::{NodeInfo, summary};
 use serde_json::{Value as Json, json};
 
@@ -173,4 +174,20 @@ fn summaries_of_todays_kubelets_decode_whole() {
     for scrape in 0..4 {
         check_complete(&format!("fixtures/kubelet/stats_summary_3pods_scrape{scrape}.json"));
     }
+}
+
+#[test]
+fn the_legacy_list_decodes_as_in_the_original() {
+    let (Some(input), Some(expected)) = (
+        shared("fixtures/heapster/cadvisor_decode.input.json"),
+        shared("fixtures/heapster/cadvisor_decode.expected.json"),
+    ) else {
+        return;
+    };
+    let expected = parse(&expected);
+    let now = moment(expected["now"].as_str().unwrap());
+    let node = node_info(&expected["node"]);
+    let scrape = cadvisor::decode(&input, &node, Schedulable::Yes, now).unwrap();
+    check(&scrape, &expected);
+    assert_eq!(scrape.rejects, Vec::<String>::new());
 }

@@ -190,8 +190,22 @@ impl<T> Lenient<List<T>> {
     }
 }
 
+/// The last element of a JSON list; the others are read past, one at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Last<T>(pub(super) Option<Lenient<T>>);
+
+impl<'de, T: FromJson<'de>> FromJson<'de> for Last<T> {
+    fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
+        let mut last = None;
+        while let Some(element) = seq.next_element()? {
+            last = Some(element);
+        }
+        Ok(Some(Self(last)))
+    }
+}
+
 /// The members of a JSON object whose names are not known beforehand; as many as a list may have.
-impl<'de, T: FromJson<'de>> FromJson<'de> for BTreeMap<Cow<'de, str>, Lenient<T>> {
+impl<'a, 'de: 'a, T: FromJson<'de>> FromJson<'de> for BTreeMap<Cow<'a, str>, Lenient<T>> {
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
         let mut members = Self::new();
         while let Some(Key(name)) = map.next_key()? {

@@ -4,6 +4,7 @@
 //! Both read through [`lenient`], so that one bad number does not cost the rest of a
 //! node, and report what they left out through [`rejects`].
 
+mod answer;
 pub mod cadvisor;
 mod lenient;
 mod rejects;

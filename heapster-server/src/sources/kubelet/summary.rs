@@ -4,24 +4,17 @@
 //! proportion to the sets it yields, and those are limited.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 
 use heapster_core::catalogue::{custom_metric_name, metric};
 use heapster_core::pipeline::Scrape;
-use heapster_core::{
-    EntityKey, EntityType, Labels, MetricKind, MetricSet, MetricValue, NanoTime, Text, key,
-};
+use heapster_core::{EntityKey, Labels, MetricKind, MetricSet, MetricValue, NanoTime, Text, key};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::answer::{Answer, SetBuilder, resource};
 use super::lenient::{Lenient, List, json_objects};
-use super::rejects::Rejects;
 use super::{DecodeError, NodeInfo};
-
-/// The most sets one node may yield: forty times what a full node of 110 pods has.
-const SETS_MAX: usize = 20_000;
 
 /// Turns the body of `/stats/summary` into one set each for the node, its system containers, its
 /// pods and their containers.
@@ -38,7 +31,7 @@ const SETS_MAX: usize = 20_000;
 pub fn decode(body: &[u8], node: &NodeInfo, now: NanoTime) -> Result<Scrape, DecodeError> {
     // The kubelet writes UTF-8; what is not is replaced, as the original's decoder did.
     let text = String::from_utf8_lossy(body);
-    let mut decoder = Decoder::new(node, now);
+    let mut decoder = Decoder { answer: Answer::new(node, now), namespace: Text::default() };
     let mut reader = serde_json::Deserializer::from_str(&text);
     let found = SummarySeed(&mut decoder).deserialize(&mut reader)?;
     reader.end()?;
@@ -177,46 +170,28 @@ json_objects!(
     UserMetric<'a>,
 );
 
-/// Collects the sets of one answer.
+/// Turns nodes and pods into sets of the answer.
 struct Decoder<'n> {
-    node: &'n NodeInfo,
-    node_labels: Labels,
-    now: NanoTime,
-    sets: Vec<(EntityKey, MetricSet)>,
-    /// Where in `sets` a key is.
-    places: HashMap<EntityKey, usize>,
-    rejects: Rejects,
+    answer: Answer<'n>,
     /// Namespace of the pod before: neighbours often share it, so they share the text.
     namespace: Text,
 }
 
-impl<'n> Decoder<'n> {
-    fn new(node: &'n NodeInfo, now: NanoTime) -> Self {
-        Self {
-            node,
-            node_labels: node.labels(),
-            now,
-            sets: Vec::new(),
-            places: HashMap::new(),
-            rejects: Rejects::default(),
-            namespace: Text::default(),
-        }
-    }
-
+impl Decoder<'_> {
     /// The sets so far. The node itself is always among them: its labels are known from the API,
     /// and aggregation needs a set to sum pods into.
     fn finish(mut self) -> Scrape {
-        if !self.places.contains_key(&EntityKey::Node(self.node.nodename.clone())) {
-            self.rejects.push("the summary has no usable node object");
+        if !self.answer.contains(&EntityKey::Node(self.answer.nodename())) {
+            self.answer.rejects.push("the summary has no usable node object");
             self.node(&Node::default());
         }
-        Scrape { sets: self.sets, rejects: self.rejects.into_lines() }
+        self.answer.finish()
     }
 
     fn node(&mut self, node: &Node<'_>) {
-        let key = EntityKey::Node(self.node.nodename.clone());
-        let mut set = self.begin(&key, &self.node_labels.clone());
-        set.start(&node.start_time);
+        let key = EntityKey::Node(self.answer.nodename());
+        let mut set = self.answer.begin(&key, &self.answer.node_labels.clone());
+        set.start("startTime", &node.start_time);
         set.cpu(&node.cpu);
         set.memory(&node.memory);
         set.network(&node.network);
@@ -225,12 +200,12 @@ impl<'n> Decoder<'n> {
             set.gauge(metric::EPHEMERAL_STORAGE_USAGE, &fs.used_bytes);
         }
         let set = set.finish();
-        self.put(key, set);
+        self.answer.put(key, set);
 
-        self.check_list(&node.system_containers, "system containers of the node");
+        self.answer.check_list(&node.system_containers, "system containers of the node");
         for container in node.system_containers.elements() {
             let Some((container, name)) = named(container) else {
-                self.rejects.push("a system container without a usable name");
+                self.answer.rejects.push("a system container without a usable name");
                 continue;
             };
             let name = match name {
@@ -238,34 +213,34 @@ impl<'n> Decoder<'n> {
                 "misc" => Text::from_static("system"),
                 other => Text::from(other),
             };
-            let key = EntityKey::system_container(self.node.nodename.clone(), name.clone());
-            let set = self.container(&key, &self.node_labels.clone(), name, container);
-            self.put(key, set);
+            let key = EntityKey::system_container(self.answer.nodename(), name.clone());
+            let set = self.container(&key, &self.answer.node_labels.clone(), name, container);
+            self.answer.put(key, set);
         }
     }
 
     fn pod(&mut self, pod: &Lenient<Pod<'_>>) {
         let Some((pod, names)) = pod.given().and_then(|pod| Some((pod, pod.pod_ref.given()?)))
         else {
-            return self.rejects.push("a pod without a usable reference");
+            return self.answer.rejects.push("a pod without a usable reference");
         };
         let (Some(namespace), Some(name)) =
             (object_name(&names.namespace), object_name(&names.name))
         else {
-            return self.rejects.push("a pod without a usable name and namespace");
+            return self.answer.rejects.push("a pod without a usable name and namespace");
         };
         if self.namespace != namespace {
             self.namespace = Text::from(namespace);
         }
         let (namespace, name) = (self.namespace.clone(), Text::from(name));
         let key = EntityKey::Pod { namespace: namespace.clone(), pod: name.clone() };
-        let mut labels = self.node_labels.clone();
+        let mut labels = self.answer.node_labels.clone();
         labels.set_static(key::NAMESPACE_NAME, namespace.clone());
         labels.set_static(key::POD_ID, names.uid.text());
         labels.set_static(key::POD_NAME, name.clone());
 
-        let mut set = self.begin(&key, &labels);
-        set.start(&pod.start_time);
+        let mut set = self.answer.begin(&key, &labels);
+        set.start("startTime", &pod.start_time);
         // Only the network time counts: without a network of its own a pod has no pod-level rates.
         set.network(&pod.network);
         let scrape_time = set.set.scrape_time;
@@ -283,13 +258,13 @@ impl<'n> Decoder<'n> {
             }
         }
         let set = set.finish();
-        self.put(key, set);
+        self.answer.put(key, set);
 
-        self.check_list(&pod.volume, "volumes of a pod");
-        self.check_list(&pod.containers, "containers of a pod");
+        self.answer.check_list(&pod.volume, "volumes of a pod");
+        self.answer.check_list(&pod.containers, "containers of a pod");
         for container in pod.containers.elements() {
             let Some((container, container_name)) = named(container) else {
-                self.rejects.push(format_args!(
+                self.answer.rejects.push(format_args!(
                     "a container of pod {namespace}/{name} without a usable name"
                 ));
                 continue;
@@ -301,18 +276,8 @@ impl<'n> Decoder<'n> {
                 container: container_name.clone(),
             };
             let set = self.container(&key, &labels, container_name, container);
-            if !self.started_before_the_kept_one(&key, &set) {
-                self.put(key, set);
-            }
+            self.answer.put_newer(key, set);
         }
-    }
-
-    /// A restarted container may be listed twice; the dead one must not hide the running one.
-    fn started_before_the_kept_one(&self, key: &EntityKey, set: &MetricSet) -> bool {
-        self.places
-            .get(key)
-            .and_then(|place| self.sets.get(*place))
-            .is_some_and(|(_, kept)| set.collection_start_time < kept.collection_start_time)
     }
 
     fn container(
@@ -322,9 +287,9 @@ impl<'n> Decoder<'n> {
         name: Text,
         container: &Container<'_>,
     ) -> MetricSet {
-        let mut set = self.begin(key, labels);
+        let mut set = self.answer.begin(key, labels);
         set.set.labels.set_static(key::CONTAINER_NAME, name);
-        set.start(&container.start_time);
+        set.start("startTime", &container.start_time);
         set.cpu(&container.cpu);
         set.memory(&container.memory);
         for accelerator in container.accelerators.elements() {
@@ -342,45 +307,9 @@ impl<'n> Decoder<'n> {
             set.user_metric(user_metric);
         }
         let set = set.finish();
-        self.check_list(&container.accelerators, "accelerators of a container");
-        self.check_list(&container.user_defined_metrics, "custom metrics of a container");
+        self.answer.check_list(&container.accelerators, "accelerators of a container");
+        self.answer.check_list(&container.user_defined_metrics, "custom metrics of a container");
         set
-    }
-
-    fn begin<'a>(&'a mut self, key: &'a EntityKey, labels: &Labels) -> SetBuilder<'a> {
-        let mut labels = labels.clone();
-        labels.set_static(key::TYPE, Text::from_static(key.entity_type().as_str()));
-        let set = MetricSet { labels, ..MetricSet::default() };
-        SetBuilder { key, set, now: self.now, rejects: &mut self.rejects }
-    }
-
-    fn put(&mut self, key: EntityKey, set: MetricSet) {
-        let is_full = self.sets.len() >= SETS_MAX;
-        match self.places.entry(key) {
-            Entry::Occupied(place) => {
-                if let Some(slot) = self.sets.get_mut(*place.get()) {
-                    slot.1 = set;
-                }
-            }
-            // The node's own set is few and first in importance: it always finds room.
-            Entry::Vacant(place) if is_full && place.key().entity_type() != EntityType::Node => {
-                self.rejects.push(format_args!("{}: more than {SETS_MAX} sets", place.key()));
-            }
-            Entry::Vacant(place) => {
-                self.sets.push((place.key().clone(), set));
-                place.insert(self.sets.len() - 1);
-            }
-        }
-    }
-
-    fn check_list<T>(&mut self, list: &Lenient<List<T>>, what: &str) {
-        match list {
-            Lenient::Bad => self.rejects.push(format_args!("the {what} are not a list")),
-            Lenient::Given(list) if list.left_out > 0 => {
-                self.rejects.push(format_args!("{} of the {what} are too many", list.left_out));
-            }
-            Lenient::Absent | Lenient::Given(_) => {}
-        }
     }
 }
 
@@ -394,56 +323,12 @@ fn object_name<'c>(name: &'c Lenient<Cow<'_, str>>) -> Option<&'c str> {
     name.name().filter(|name| !name.contains('/'))
 }
 
-/// Builds one set and reports the numbers it has to leave out under the set's key.
-struct SetBuilder<'a> {
-    key: &'a EntityKey,
-    set: MetricSet,
-    now: NanoTime,
-    rejects: &'a mut Rejects,
-}
-
 impl SetBuilder<'_> {
-    fn finish(self) -> MetricSet {
-        self.set
-    }
-
-    fn reject(&mut self, what: impl fmt::Display) {
-        self.rejects.push(format_args!("{}: {what}", self.key));
-    }
-
-    fn start(&mut self, start: &Lenient<Cow<'_, str>>) {
-        self.set.collection_start_time = self.time("startTime", start);
-        if let Some(start) = self.set.collection_start_time {
-            let uptime = self.now.as_nanos().saturating_sub(start.as_nanos()) / 1_000_000;
-            self.set.metrics.set_static(metric::UPTIME, MetricValue::cumulative(uptime));
-        }
-    }
-
     /// Takes the time of a group of numbers, unless an earlier group had one.
     fn scraped(&mut self, time: &Lenient<Cow<'_, str>>) {
         if self.set.scrape_time.is_none() {
             self.set.scrape_time = self.time("time", time);
         }
-    }
-
-    fn time(&mut self, what: &str, text: &Lenient<Cow<'_, str>>) -> Option<NanoTime> {
-        let parsed = match text {
-            Lenient::Absent => return None,
-            Lenient::Given(text) => NanoTime::parse_rfc3339(text),
-            Lenient::Bad => NanoTime::parse_rfc3339(""),
-        };
-        parsed.unwrap_or_else(|error| {
-            self.reject(format_args!("{what}: {error}"));
-            None
-        })
-    }
-
-    /// Takes the members of a group, which must be an object when it is there at all.
-    fn group<'g, T>(&mut self, what: &str, group: &'g Lenient<T>) -> Option<&'g T> {
-        if matches!(group, Lenient::Bad) {
-            self.reject(format_args!("{what} is not an object"));
-        }
-        group.given()
     }
 
     fn cpu(&mut self, cpu: &Lenient<Cpu<'_>>) {
@@ -471,9 +356,9 @@ impl SetBuilder<'_> {
         self.counter(metric::NETWORK_TX_ERRORS, &network.tx_errors);
     }
 
-    fn file_system(&mut self, resource: &str, fs: &Lenient<FileSystem<'_>>) {
-        let Some(fs) = self.group(resource, fs) else { return };
-        let own = Labels::from_iter([(Text::from_static(key::RESOURCE_ID), Text::from(resource))]);
+    fn file_system(&mut self, id: &str, fs: &Lenient<FileSystem<'_>>) {
+        let Some(fs) = self.group(id, fs) else { return };
+        let own = resource(id);
         self.labeled(metric::FILESYSTEM_USAGE, &own, &fs.used_bytes);
         self.labeled(metric::FILESYSTEM_LIMIT, &own, &fs.capacity_bytes);
         self.labeled(metric::FILESYSTEM_AVAILABLE, &own, &fs.available_bytes);
@@ -522,32 +407,6 @@ impl SetBuilder<'_> {
         };
         self.set.metrics.set(custom_metric_name(name), MetricValue { value, kind });
     }
-
-    fn gauge(&mut self, name: &'static str, number: &Lenient<u64>) {
-        if let Some(value) = self.number(name, number) {
-            self.set.metrics.set_static(name, MetricValue::gauge(value));
-        }
-    }
-
-    fn counter(&mut self, name: &'static str, number: &Lenient<u64>) {
-        if let Some(value) = self.number(name, number) {
-            self.set.metrics.set_static(name, MetricValue::cumulative(value));
-        }
-    }
-
-    fn labeled(&mut self, name: &'static str, own: &Labels, number: &Lenient<u64>) {
-        if let Some(value) = self.number(name, number) {
-            self.set.push_labeled(name, own, value);
-        }
-    }
-
-    /// The number as the original keeps it: the 64 bits taken for a signed integer.
-    fn number(&mut self, name: &str, number: &Lenient<u64>) -> Option<i64> {
-        if matches!(number, Lenient::Bad) {
-            self.reject(format_args!("{name} is not a whole number from 0 to 2^64-1"));
-        }
-        number.given().map(|value| value.cast_signed())
-    }
 }
 
 /// Whether a document had anything of a summary.
@@ -591,7 +450,7 @@ impl<'de> Visitor<'de> for SummarySeed<'_, '_> {
                 Member::Node => match map.next_value::<Lenient<Node<'de>>>()? {
                     Lenient::Given(node) => self.0.node(&node),
                     Lenient::Absent => continue,
-                    Lenient::Bad => self.0.rejects.push("the node is not an object"),
+                    Lenient::Bad => self.0.answer.rejects.push("the node is not an object"),
                 },
                 Member::Pods => map.next_value_seed(PodsSeed(self.0))?,
                 Member::Other => {
@@ -636,6 +495,7 @@ impl<'de> Visitor<'de> for PodsSeed<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::SETS_MAX;
     use super::*;
 
     fn node() -> NodeInfo {
@@ -683,7 +543,7 @@ mod tests {
         let rejects = scrape.rejects.join("\n");
         for part in [
             "node:n1: cpu/usage is not",
-            "node:n1: memory is not an object",
+            "node:n1: memory is not what it should be",
             "a system container without",
             "a pod without a usable reference",
             "a pod without a usable name",
