@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use heapster_core::cluster::ClusterView;
 use heapster_core::pipeline::{Interval, Scrape, Source, SourceProvider};
+use heapster_core::processors::{LabelCopier, standard};
 use heapster_core::{
-    EntityKey, EntityType, MetricKind, MetricSet, NanoTime, Text, Timestamp, Value, key, metric,
+    DataBatch, EntityKey, EntityType, MetricKind, MetricSet, NanoTime, Text, Timestamp, Value, key,
+    metric,
 };
 use heapster_server::sources::host::{
     FileSystemUsage, FileSystems, HostOptions, HostProvider, HostReader, HostSource,
@@ -389,6 +391,49 @@ fn starts_stay_the_same_between_scrapes_so_that_rates_are_computed() {
         |scrape, name| container(scrape, "system.slice/sshd.service").metrics.int(name).unwrap();
     assert_eq!(of(&second, metric::CPU_USAGE) - of(&first, metric::CPU_USAGE), 3_000_000_000);
     assert_eq!(of(&second, metric::UPTIME) - of(&first, metric::UPTIME), 60_000);
+}
+
+#[test]
+fn two_scrapes_give_rates_and_the_use_of_the_nodes_capacity() {
+    let tree = copy_of("cgroup-v2");
+    let clock = StepClock::at(NOW_MILLIS);
+    let mut reader = reader_of(tree.path());
+    let cluster = Arc::clone(reader.cluster());
+    let mut processors = standard(cluster, LabelCopier::default(), None);
+    let mut process = |scrape: Scrape| {
+        assert_eq!(scrape.rejects.len(), 1);
+        let mut batch = DataBatch::new(clock.now());
+        batch.sets = scrape.sets.into_iter().collect();
+        for processor in &mut processors {
+            processor.process(&mut batch).unwrap();
+        }
+        batch
+    };
+    process(reader.read(&clock).unwrap());
+
+    clock.step(Duration::from_secs(60));
+    let cgroups = "sys/fs/cgroup";
+    write(tree.path(), &format!("{cgroups}/cpu.stat"), "usage_usec 1400000000\n");
+    write(tree.path(), &format!("{cgroups}/user.slice/cpu.stat"), "usage_usec 230000000\n");
+    let disks = fs::read_to_string(tree.path().join("proc/diskstats")).unwrap();
+    // 120,000 sectors of 512 bytes in 60 s.
+    write(tree.path(), "proc/diskstats", disks.replace("70000 10000000", "70000 10120000"));
+    let batch = process(reader.read(&clock).unwrap());
+
+    let node = &batch.sets[&EntityKey::node("web-1")];
+    // 60 s of 4 cores' 240 s.
+    assert_eq!(node.metrics.int(metric::CPU_USAGE_RATE), Some(1000));
+    let share = |name| node.metrics.get(name).unwrap().value;
+    assert_eq!(share(metric::CPU_NODE_UTILIZATION), Value::Float(0.25));
+    assert_eq!(share(metric::EPHEMERAL_STORAGE_NODE_UTILIZATION), Value::Float(0.6));
+    assert_eq!(share(metric::MEMORY_NODE_UTILIZATION), Value::Float(0.625));
+    let rate = node.labeled_metrics.iter().find(|labeled| {
+        labeled.name == metric::DISK_IO_WRITE_BYTES_RATE
+            && labeled.labels.value(key::RESOURCE_ID) == "sda"
+    });
+    assert_eq!(rate.unwrap().metric.value, Value::Float(1_024_000.0));
+    let slice = &batch.sets[&EntityKey::system_container("web-1", "user.slice")];
+    assert_eq!(slice.metrics.int(metric::CPU_USAGE_RATE), Some(500));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Integration tests of the server, one module per promise.
 
-mod host;
 mod architecture;
+mod host;
 mod kubelet_decode;
