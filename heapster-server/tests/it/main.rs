@@ -1,4 +1,5 @@
 //! Integration tests of the server, one module per promise.
 
 mod architecture;
+mod host;
 mod kubelet_decode;
