@@ -2,13 +2,14 @@
 //!
 //! The batch closes when every source has answered, with data or without, and at the latest at the
 //! deadline. A source that hangs is missing from its batch and delays nothing else: it is abandoned
-//! at the deadline, and from then until it answers it competes for a small share of the places in
-//! flight, so that many dead nodes cannot hold the places of the living.
+//! at the deadline. A source that gave nothing is a suspect until it does; suspects share a quarter
+//! of the places in flight, so that many dead nodes cannot hold the places of the living.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -37,7 +38,8 @@ const DURATION: Family = Family {
 };
 const FAILURES: Family = Family {
     name: "heapster_scraper_failures_total",
-    help: "Scrapes that gave nothing, by reason: error, panic or timeout.",
+    help: "Scrapes that gave nothing, by reason: error, panic, timeout or no_place (too many others \
+           hung).",
     kind: FamilyKind::Counter,
 };
 const REJECTS: Family = Family {
@@ -89,7 +91,7 @@ struct Known {
     names: HashSet<String>,
     /// Those that gave nothing when last asked.
     failing: HashSet<String>,
-    /// Those of them that did not even answer.
+    /// Those that gave nothing when a scrape of them last began.
     suspects: HashSet<String>,
 }
 
@@ -98,6 +100,8 @@ enum Miss {
     Error(String),
     Panic,
     Timeout,
+    /// The deadline came before a place was free.
+    NoPlace,
 }
 
 impl Miss {
@@ -106,6 +110,7 @@ impl Miss {
             Self::Error(_) => "error",
             Self::Panic => "panic",
             Self::Timeout => "timeout",
+            Self::NoPlace => "no_place",
         }
     }
 }
@@ -138,10 +143,12 @@ impl FanOut {
         let deadline = Instant::now() + self.limits.deadline;
         let sources = self.list_sources();
         let mut tasks = JoinSet::new();
-        let mut open: BTreeMap<usize, String> = BTreeMap::new();
+        let mut open: BTreeMap<usize, (String, Arc<AtomicBool>)> = BTreeMap::new();
         for (index, source) in sources.iter().enumerate() {
-            open.insert(index, source.name().to_owned());
-            self.spawn_scrape(&mut tasks, index, Arc::clone(source), sources.len(), interval);
+            let begun = Arc::new(AtomicBool::new(false));
+            open.insert(index, (source.name().to_owned(), Arc::clone(&begun)));
+            let delay = self.delay(source.name(), sources.len(), interval);
+            tasks.spawn(self.ask(index, Arc::clone(source), delay, interval, begun));
         }
 
         let mut batch = DataBatch::new(interval.end);
@@ -150,7 +157,7 @@ impl FanOut {
         // A task fails only when it is cancelled, since panics are caught inside.
         while let Ok(Some(done)) = timeout_at(deadline, tasks.join_next()).await {
             let Ok((index, outcome)) = done else { continue };
-            let name = open.remove(&index).unwrap_or_default();
+            let (name, _) = open.remove(&index).unwrap_or_default();
             match outcome {
                 Ok(scrape) => {
                     batch.sets.extend(scrape.sets);
@@ -160,7 +167,9 @@ impl FanOut {
             }
         }
         tasks.abort_all();
-        misses.extend(open.into_values().map(|name| (name, Miss::Timeout)));
+        misses.extend(open.into_values().map(|(name, begun)| {
+            (name, if begun.load(Ordering::Relaxed) { Miss::Timeout } else { Miss::NoPlace })
+        }));
         self.report_rejects(&rejects);
         self.remember(&sources, &misses);
         batch
@@ -174,23 +183,24 @@ impl FanOut {
         })
     }
 
-    fn spawn_scrape(
+    /// The task that asks one source.
+    fn ask(
         &self,
-        tasks: &mut JoinSet<(usize, Result<Scrape, Miss>)>,
         index: usize,
         source: Arc<dyn Source>,
-        sources: usize,
+        delay: Duration,
         interval: Interval,
-    ) {
-        let suspect = self.known.lock().suspects.contains(source.name());
-        let delay = self.delay(source.name(), sources, suspect.then_some(interval));
-        let places = if suspect { &self.suspect_places } else { &self.places };
+        begun: Arc<AtomicBool>,
+    ) -> impl Future<Output = (usize, Result<Scrape, Miss>)> + use<> {
+        let places =
+            if self.is_suspect(source.name()) { &self.suspect_places } else { &self.places };
         let (places, clock) = (Arc::clone(places), Arc::clone(&self.clock));
         let registry = Arc::clone(&self.registry);
-        tasks.spawn(async move {
+        async move {
             sleep(delay).await;
             // The semaphore is never closed; without a place the scrape would still be right.
             let _place = places.acquire_owned().await;
+            begun.store(true, Ordering::Relaxed);
             let started = clock.monotonic();
             let scrape = AssertUnwindSafe(async { source.scrape(interval).await }).catch_unwind();
             let outcome = match scrape.await {
@@ -203,18 +213,22 @@ impl FanOut {
             registry.observe(&DURATION, &labels, took.as_secs_f64() * 1000.0);
             registry.set(&LAST_TIME, &labels, clock.now().as_millis() as f64 / 1000.0);
             (index, outcome)
-        });
+        }
+    }
+
+    fn is_suspect(&self, name: &str) -> bool {
+        self.known.lock().suspects.contains(name)
     }
 
     /// When a source's scrape starts: always the same for a name, so that the samples of a node are
     /// evenly spaced. Suspects come in another order each round, so that none waits for ever.
-    fn delay(&self, name: &str, sources: usize, shuffle: Option<Interval>) -> Duration {
+    fn delay(&self, name: &str, sources: usize, interval: Interval) -> Duration {
         let per_source =
             SPREAD_PER_SOURCE.saturating_mul(u32::try_from(sources).unwrap_or(u32::MAX));
         let spread = per_source.min(SPREAD_MAX).min(self.limits.deadline / 4);
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
-        if let Some(interval) = shuffle {
+        if self.is_suspect(name) {
             interval.end.hash(&mut hasher);
         }
         spread.mul_f64(hasher.finish() as f64 / u64::MAX as f64)
@@ -245,24 +259,27 @@ impl FanOut {
         let names: HashSet<String> =
             sources.iter().map(|source| source.name().to_owned()).collect();
         let failing: HashSet<String> = misses.iter().map(|(name, _)| name.clone()).collect();
+        let mut known = self.known.lock();
         let suspects = misses
             .iter()
-            .filter(|(_, miss)| matches!(miss, Miss::Timeout))
+            .filter(|(name, miss)| match miss {
+                Miss::NoPlace => known.suspects.contains(name),
+                Miss::Error(_) | Miss::Panic | Miss::Timeout => true,
+            })
             .map(|(name, _)| name.clone())
             .collect();
-        let before = std::mem::replace(&mut *self.known.lock(), Known { names, failing, suspects });
+        let before = std::mem::replace(&mut *known, Known { names, failing, suspects });
 
-        let now = self.known.lock();
-        for gone in before.names.difference(&now.names) {
+        for gone in before.names.difference(&known.names) {
             self.registry.forget(&DURATION, "source", gone);
             self.registry.forget(&LAST_TIME, "source", gone);
         }
         let recovered = before
             .failing
-            .difference(&now.failing)
-            .filter(|name| now.names.contains(*name))
+            .difference(&known.failing)
+            .filter(|name| known.names.contains(*name))
             .count();
-        drop(now);
+        drop(known);
         if recovered > 0 {
             info!("{recovered} sources answer again");
         }
@@ -285,6 +302,7 @@ impl FanOut {
             Miss::Error(error) => format!("{name}: {error}"),
             Miss::Panic => format!("{name}: bug: the source panicked"),
             Miss::Timeout => format!("{name}: no answer within {:?}", self.limits.deadline),
+            Miss::NoPlace => format!("{name}: not asked, too many others hang"),
         }
     }
 }

@@ -67,7 +67,8 @@ impl Schedule {
                 };
             }
             Some(last) if due >= last.saturating_sub(self.resolution) => last,
-            Some(_) | None => due,
+            Some(_) => due,
+            None => now.truncate(self.resolution),
         };
         self.last_end = Some(last);
         let next = last.saturating_add(self.resolution).saturating_add(self.offset);

@@ -1,1 +1,3 @@
 //! Integration tests of the server, one module per promise.
+
+mod collector;
