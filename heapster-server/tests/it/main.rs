@@ -1,3 +1,5 @@
 //! Integration tests of the server, one module per promise.
 
 mod collector;
+mod architecture;
+mod kubelet_decode;
