@@ -5,9 +5,13 @@
 //! run carries a summary where one is exact, so that an aggregate over a whole run need not decode
 //! it.
 
+mod memory;
+
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+
+pub use memory::MemoryStorage;
 
 use crate::labels::Labels;
 use crate::matcher::Matcher;

@@ -1,5 +1,6 @@
 //! Values: an exact integer or a float, and how the number behaves over time.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 /// The number of a sample: an exact 64-bit integer or a 64-bit float.
@@ -30,6 +31,32 @@ impl Value {
             Self::Float(_) => None,
         }
     }
+
+    /// Order by number, exact across the two kinds; a total order in which all NaNs are equal and
+    /// greater than every number, and both zeros are equal.
+    pub fn numeric_cmp(self, other: Self) -> Ordering {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a.cmp(&b),
+            (Self::Int(a), Self::Float(b)) => cmp_int_float(a, b),
+            (Self::Float(a), Self::Int(b)) => cmp_int_float(b, a).reverse(),
+            (Self::Float(a), Self::Float(b)) => {
+                a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
+            }
+        }
+    }
+}
+
+fn cmp_int_float(int: i64, float: f64) -> Ordering {
+    const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+    if float.is_nan() || float >= TWO_TO_63 {
+        return Ordering::Less;
+    }
+    if float < -TWO_TO_63 {
+        return Ordering::Greater;
+    }
+    // Truncation is exact in this range; what it cut off decides between equals.
+    let whole = float.trunc();
+    int.cmp(&(whole as i64)).then_with(|| whole.partial_cmp(&float).unwrap_or(Ordering::Equal))
 }
 
 /// Equality of kind and bits: a NaN equals itself, `0.0` differs from `-0.0`, `1` from `1.0`.
@@ -113,5 +140,33 @@ impl MetricValue {
     /// A cumulative metric.
     pub fn cumulative(value: impl Into<Value>) -> Self {
         Self { value: value.into(), kind: MetricKind::Cumulative }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_and_floats_are_ordered_exactly() {
+        let rising = [
+            Value::Float(f64::NEG_INFINITY),
+            Value::Int(i64::MIN),
+            Value::Float(-1.5),
+            Value::Int(-1),
+            Value::Float(0.0),
+            Value::Float(0.5),
+            Value::Float(9_007_199_254_740_992.0),
+            Value::Int(9_007_199_254_740_993),
+            Value::Int(i64::MAX),
+            Value::Float(9.3e18),
+            Value::Float(f64::NAN),
+        ];
+        for (i, a) in rising.iter().enumerate() {
+            for (j, b) in rising.iter().enumerate() {
+                assert_eq!(a.numeric_cmp(*b), i.cmp(&j), "{a} against {b}");
+            }
+        }
+        assert_eq!(Value::Float(-0.0).numeric_cmp(Value::Int(0)), Ordering::Equal);
     }
 }

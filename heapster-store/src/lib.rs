@@ -1,6 +1,10 @@
 //! The embedded time-series store of heapster.
 
 mod clock;
+mod error;
+mod rows;
+mod segment;
 pub mod vfs;
 
 pub use clock::{Clock, SystemClock};
+pub use error::{Error, Result};

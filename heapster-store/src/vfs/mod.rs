@@ -3,10 +3,15 @@
 //! Every method may fail, and a process may die at every call. Nothing else in this crate touches
 //! files. Paths are relative to the current directory or absolute, as given to `Store::open`.
 
+pub mod faulty;
+mod real;
+
 use std::fmt::Debug;
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
+
+pub use real::RealVfs;
 
 /// A file system.
 pub trait Vfs: Debug + Send + Sync {

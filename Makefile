@@ -1,0 +1,85 @@
+# The verbs of the project. `make help` lists them.
+#
+# Needs a Debian-like machine with a Rust toolchain (rustup or cargo), and installs the rest itself.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+DATA_DIR ?= data
+ARGS ?=
+CARGO_DENY_VERSION := 0.20.2
+TOOLS := target/tools
+
+.PHONY: help
+help: ## List the verbs
+	@awk -F':.*## ' '/^[a-z][a-zA-Z0-9_-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what a bare Debian machine lacks (a C compiler for the TLS library)
+	@scripts/setup
+
+.PHONY: run
+run: setup ## Build and serve this machine on http://127.0.0.1:8082/ (ARGS="--flag …" adds flags)
+	$(CARGO) build --release --locked -p heapster-server
+	target/release/heapster serve --data-dir $(DATA_DIR) $(ARGS)
+
+.PHONY: build
+build: setup ## Build everything
+	$(CARGO) build --workspace --all-targets --locked
+
+.PHONY: test
+test: setup fmt-check clippy unit doc deny ## Everything a change must pass
+	@echo "all checks passed"
+
+.PHONY: unit
+unit: ## Unit, integration, property, golden and documentation tests
+	$(CARGO) test --workspace --locked
+
+.PHONY: fmt-check
+fmt-check: ## Formatting is rustfmt's
+	$(CARGO) fmt --all --check
+
+.PHONY: fmt
+fmt: ## Format
+	$(CARGO) fmt --all
+
+.PHONY: clippy
+clippy: ## Lints, warnings are errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: doc
+doc: ## API documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+.PHONY: deny
+deny: $(TOOLS)/bin/cargo-deny ## Licences, bans and sources of the dependencies
+	$(TOOLS)/bin/cargo-deny --locked --all-features check --hide-inclusion-graph bans licenses sources
+
+.PHONY: audit
+audit: $(TOOLS)/bin/cargo-deny ## Known vulnerabilities (fetches the advisory database)
+	$(TOOLS)/bin/cargo-deny check advisories
+
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --no-default-features --root $(TOOLS)
+
+.PHONY: bench
+bench: ## Criterion benchmarks and the workload report
+	$(CARGO) bench -p heapster-benches
+	$(CARGO) run --release --locked -p heapster-benches --bin heapster-workload
+
+NODES ?= 200
+PODS ?= 30
+CONTAINERS ?= 2
+RESOLUTION ?= 10s
+DURATION ?= 20m
+
+.PHONY: load
+load: setup ## A simulated cluster against the release server; NODES PODS CONTAINERS RESOLUTION DURATION
+	$(CARGO) build --release --locked -p heapster-server -p heapster-benches --bins
+	target/release/heapster-load --nodes $(NODES) --pods-per-node $(PODS) \
+		--containers-per-pod $(CONTAINERS) --resolution $(RESOLUTION) --duration $(DURATION) $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was built (not the data)
+	$(CARGO) clean

@@ -1,0 +1,28 @@
+//! Segments: immutable files that hold the rows of many sets for one stretch of time of one tier.
+
+mod reader;
+mod writer;
+
+pub(crate) use reader::{Segment, SegmentRun};
+pub(crate) use writer::SegmentWriter;
+
+/// What the manifest remembers of a segment: enough to refuse a wrong or stale file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentInfo {
+    /// Number of the segment, unique in the store's life; part of every checksum in the file.
+    pub id: u64,
+    /// The tier it belongs to; 0 holds raw samples.
+    pub tier: u8,
+    /// Length of the file in bytes.
+    pub len: u64,
+    /// Checksum of the footer, which holds the checksums of all sections.
+    pub crc: u32,
+    /// Time of the oldest row, milliseconds since the epoch.
+    pub first: i64,
+    /// Time of the newest row, milliseconds since the epoch.
+    pub last: i64,
+    /// Number of sets.
+    pub sets: u64,
+    /// Number of samples.
+    pub samples: u64,
+}
