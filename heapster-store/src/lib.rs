@@ -1,6 +1,8 @@
 //! The embedded time-series store of heapster.
 
+mod chunk;
 mod clock;
+mod codec;
 mod error;
 mod head;
 mod maintenance;
