@@ -1,0 +1,5 @@
+//! The promises of the store, one module each.
+
+mod basics;
+mod durability;
+mod support;
