@@ -6,9 +6,11 @@
     reason = "a test may panic"
 )]
 
+use heapster_core::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::hex_example;
 
 fn bits(values: &Values) -> Vec<(bool, u64)> {
     (0..values.len())
@@ -148,8 +150,6 @@ proptest! {
     }
 }
 
-use heapster_core::Timestamp;
-
 #[test]
 fn the_extremes_survive_next_to_each_other() {
     check(&Values::Ints(vec![i64::MIN, i64::MAX, 0, i64::MIN, -1, 1, i64::MAX]));
@@ -228,4 +228,16 @@ fn unknown_codecs_are_named() {
         decode(&[0, 0], 1, &mut values),
         Err(Malformed::Bytes("a chunk has the reserved codec 0"))
     );
+}
+
+#[test]
+fn the_worked_example_of_the_format_page_decodes() {
+    let example = hex_example(include_str!("../../../docs/format/chunk.md"));
+    let mut values = Values::default();
+    decode(&example, 8, &mut values).unwrap();
+    let expected = Values::Ints(vec![4096, 8192, 8192, 4096, 409_600, 8192, 8192, 4096]);
+    assert_eq!(values, expected);
+    let mut encoded = Vec::new();
+    encode(&expected, &mut encoded);
+    assert_eq!(encoded, example);
 }
