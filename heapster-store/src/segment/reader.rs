@@ -567,6 +567,7 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] when the index or a row group is damaged, [`Error::Io`],
     /// [`Error::UnsupportedVersion`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the merging of segments"))]
     pub(crate) fn rows(&self, set: u32) -> Result<Vec<SetRows>> {
         let labels = self.labels(set)?;
         let mut all = Vec::new();
