@@ -219,17 +219,19 @@ impl Store {
         }
         manifest.number += 1;
         self.replace_manifest(&manifest)?;
-        let old = std::mem::replace(&mut upkeep.manifest, manifest);
-        let is_kept = |id| upkeep.manifest.segments.iter().any(|kept| kept.id == id);
-        {
+        upkeep.manifest = manifest;
+        let is_kept = |segment: &Arc<Segment>| {
+            upkeep.manifest.segments.iter().any(|kept| kept.id == segment.info().id)
+        };
+        let gone: Vec<_> = {
             let mut view = self.view.write();
-            let kept = view.segments.iter().filter(|segment| is_kept(segment.info().id));
-            let segments = kept.cloned().collect();
+            let (segments, gone) = view.segments.iter().cloned().partition(is_kept);
             *view = Arc::new(View { segments, heads: view.heads.clone() });
-        }
-        for segment in old.segments.iter().filter(|segment| !is_kept(segment.id)) {
+            gone
+        };
+        for segment in gone {
             // A reader may still map it. What cannot be removed now is removed at the next open.
-            let _ = self.options.vfs.remove(&self.paths.segment(segment.tier, segment.id));
+            let _ = self.options.vfs.remove(segment.path());
         }
         self.counters.lock().expired_segments += expired as u64;
         Ok(expired)

@@ -2,4 +2,8 @@
 
 mod basics;
 mod durability;
+mod killed;
+mod model;
+mod opening;
+mod sharing;
 mod support;
