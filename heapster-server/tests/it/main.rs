@@ -2,4 +2,5 @@
 
 mod collector;
 mod architecture;
+mod host;
 mod kubelet_decode;

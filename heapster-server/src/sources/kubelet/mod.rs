@@ -1,14 +1,19 @@
 //! The kubelet sources: asking one node's kubelet and turning its answer into metric sets.
 //!
 //! In reading order: [`summary`] and [`cadvisor`] decode the two formats a kubelet speaks.
-//! Both read through [`lenient`], so that one bad number does not cost the rest of a
-//! node, and report what they left out through [`rejects`].
+//! Both read through `lenient`, so that one bad number does not cost the rest of a node, and fill an
+//! `answer`. [`client`] asks, with the certificates of [`tls`] and the token of [`token`];
+//! [`source`] is all of it behind the collector's port.
 
 mod answer;
 pub mod cadvisor;
+pub mod client;
 mod lenient;
 mod rejects;
+pub mod source;
 pub mod summary;
+pub mod tls;
+pub mod token;
 
 use heapster_core::{Labels, Text, key};
 

@@ -1,0 +1,362 @@
+//! [`KubeletClient`]: asks kubelets over HTTP(S) under limits of time and size.
+//!
+//! One client serves all nodes, so that connections are kept and reused. Nothing a node answers can
+//! send us elsewhere, make us show it a token it should not see, or cost more memory than the limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use heapster_store::Clock;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
+
+use super::tls::{Material, TlsError, TlsSetup, Trust};
+use super::token::{Token, TokenError};
+
+/// A node that does not take a connection in this time is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A full node's summary is well below one MiB.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// As much of an error's body as is looked at.
+const ERROR_BODY_BYTES_MAX: usize = 2048;
+
+/// As much of a body as a message repeats.
+const SHOWN_CHARS_MAX: usize = 256;
+
+/// Longer than the usual minute between scrapes, so that connections are reused.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How often certificate files are looked at for changes.
+const TLS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// What a [`KubeletClient`] is made of.
+#[derive(Debug)]
+pub struct ClientOptions {
+    /// For a whole request, from dialling to the last byte.
+    pub timeout: Duration,
+    /// How TLS connections are made.
+    pub tls: TlsSetup,
+    /// The token shown to kubelets whose certificate was verified.
+    pub token: Option<Token>,
+}
+
+/// Asks kubelets. Cheap to share; a dropped request closes its connection.
+pub struct KubeletClient {
+    options: ClientOptions,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+/// The connections in use, with what they were set up from.
+struct State {
+    https: Https,
+    material: Material,
+    checked_at: Duration,
+}
+
+/// Why a kubelet gave no answer that could be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The URL cannot be asked.
+    #[error("{url:?} is not a URL")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        source: http::Error,
+    },
+    /// There is no token to show.
+    #[error("no token to show to the kubelet")]
+    Token(#[from] TokenError),
+    /// No connection, or it broke before the answer began.
+    #[error("could not ask the kubelet{}", tls_hint(source))]
+    Connect {
+        /// What happened.
+        source: hyper_util::client::legacy::Error,
+    },
+    /// The answer broke off.
+    #[error("the kubelet's answer broke off")]
+    Body(#[source] hyper::Error),
+    /// The whole request took too long.
+    #[error("no complete answer within {} s", after.as_secs_f64())]
+    Timeout {
+        /// The time allowed.
+        after: Duration,
+    },
+    /// Status 404.
+    #[error("{url:?} not found")]
+    NotFound {
+        /// The URL.
+        url: String,
+    },
+    /// A redirect; a kubelet has no reason to send one.
+    #[error("answered {status} to {location:?}; redirects are not followed")]
+    Redirect {
+        /// The status.
+        status: StatusCode,
+        /// Where it wanted us to go.
+        location: String,
+    },
+    /// Any other status but 200.
+    #[error("request failed - {:?}, response: {body:?}{}", status.to_string(), status_hint(*status))]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The beginning of the body.
+        body: String,
+    },
+    /// More bytes than any node has to say.
+    #[error("the answer is larger than {BODY_BYTES_MAX} bytes")]
+    TooLarge,
+    /// The body is encoded although that was not asked for.
+    #[error("the answer is encoded as {encoding:?}, which was not asked for")]
+    Encoded {
+        /// The encoding.
+        encoding: String,
+    },
+}
+
+fn tls_hint(error: &hyper_util::client::legacy::Error) -> &'static str {
+    // The TLS error sits inside an I/O error, which does not hand out what it holds.
+    if format!("{error:?}").contains("InvalidCertificate") {
+        ": its certificate is not trusted; name its authority with kubeletCAFile, let the kubelet \
+         have one signed for its IP address, or set kubeletInsecureTls=true"
+    } else {
+        ""
+    }
+}
+
+fn status_hint(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            "; the kubelet wants a token or client certificate that it knows"
+        }
+        StatusCode::FORBIDDEN => "; the account needs the permission nodes/stats",
+        _ => "",
+    }
+}
+
+impl KubeletClient {
+    /// A client with its certificates read.
+    ///
+    /// # Errors
+    /// [`TlsError`] when a certificate or key is not usable.
+    pub fn new(options: ClientOptions, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let material = Material::read(&options.tls)?;
+        let https = connect_with(&material)?;
+        let checked_at = clock.monotonic();
+        Ok(Self { options, clock, state: Mutex::new(State { https, material, checked_at }) })
+    }
+
+    /// `GET`s a URL and returns the body of status 200.
+    ///
+    /// # Errors
+    /// [`FetchError`]; at the latest after the client's timeout.
+    pub async fn get(&self, url: &str) -> Result<Bytes, FetchError> {
+        self.within_timeout(url, Method::GET, Bytes::new()).await
+    }
+
+    /// `POST`s JSON to a URL and returns the body of status 200.
+    ///
+    /// # Errors
+    /// [`FetchError`]; at the latest after the client's timeout.
+    pub async fn post(&self, url: &str, json: String) -> Result<Bytes, FetchError> {
+        self.within_timeout(url, Method::POST, Bytes::from(json)).await
+    }
+
+    async fn within_timeout(
+        &self,
+        url: &str,
+        method: Method,
+        body: Bytes,
+    ) -> Result<Bytes, FetchError> {
+        let after = self.options.timeout;
+        match tokio::time::timeout(after, self.fetch(url, method, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(FetchError::Timeout { after }),
+        }
+    }
+
+    async fn fetch(&self, url: &str, method: Method, body: Bytes) -> Result<Bytes, FetchError> {
+        let uri: Uri = url.parse().map_err(|source: http::uri::InvalidUri| FetchError::Url {
+            url: url.to_owned(),
+            source: source.into(),
+        })?;
+        let token = match self.token_for(&uri) {
+            Some(token) => Some(token.current().await?),
+            None => None,
+        };
+        let mut answer = self.send(&uri, &method, &body, token.as_ref()).await?;
+        // The token may have been renewed since it was read; one more try tells.
+        if answer.status() == StatusCode::UNAUTHORIZED
+            && let (Some(token), Some(refused)) = (self.token_for(&uri), &token)
+            && let Some(renewed) = token.after_refusal(refused).await
+        {
+            answer = self.send(&uri, &method, &body, Some(&renewed)).await?;
+        }
+        read_answer(url, answer).await
+    }
+
+    /// The token, if it may be shown there: over TLS to a kubelet that was verified, or that the
+    /// operator chose not to have verified.
+    fn token_for(&self, uri: &Uri) -> Option<&Token> {
+        let is_https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let is_allowed = match self.options.tls.trust {
+            Trust::Authorities(_) | Trust::AnyoneByChoice => is_https,
+            Trust::AnyoneWithoutToken => false,
+        };
+        self.options.token.as_ref().filter(|_| is_allowed)
+    }
+
+    async fn send(
+        &self,
+        uri: &Uri,
+        method: &Method,
+        body: &Bytes,
+        token: Option<&HeaderValue>,
+    ) -> Result<Response<Incoming>, FetchError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(ACCEPT, "application/json")
+            .body(Full::new(body.clone()))
+            .map_err(|source| FetchError::Url { url: uri.to_string(), source })?;
+        if method == Method::POST {
+            let json = HeaderValue::from_static("application/json");
+            request.headers_mut().insert(CONTENT_TYPE, json);
+        }
+        if let Some(token) = token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        let https = self.current();
+        https.request(request).await.map_err(|source| FetchError::Connect { source })
+    }
+
+    /// The connections, made anew when a certificate file has changed. Files that have become
+    /// unusable leave the old ones in use.
+    fn current(&self) -> Https {
+        let mut state = self.state.lock();
+        let now = self.clock.monotonic();
+        if now.saturating_sub(state.checked_at) >= TLS_CHECK_INTERVAL {
+            state.checked_at = now;
+            let renewed = Material::read(&self.options.tls).and_then(|material| {
+                if material == state.material {
+                    return Ok(None);
+                }
+                connect_with(&material).map(|https| Some((https, material)))
+            });
+            match renewed {
+                Ok(None) => {}
+                Ok(Some((https, material))) => {
+                    state.https = https;
+                    state.material = material;
+                    tracing::info!("the certificates for kubelets were renewed");
+                }
+                Err(error) => tracing::warn!(%error, "keeping the last certificates for kubelets"),
+            }
+        }
+        state.https.clone()
+    }
+}
+
+fn connect_with(material: &Material) -> Result<Https, TlsError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_nodelay(true);
+    let tls = HttpsConnectorBuilder::new()
+        .with_tls_config(material.config()?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(1)
+        .build(tls))
+}
+
+async fn read_answer(url: &str, answer: Response<Incoming>) -> Result<Bytes, FetchError> {
+    let status = answer.status();
+    let header = |name| {
+        let value = answer.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        shown(value)
+    };
+    if status == StatusCode::NOT_FOUND {
+        return Err(FetchError::NotFound { url: url.to_owned() });
+    }
+    if status.is_redirection() {
+        return Err(FetchError::Redirect { status, location: header(LOCATION) });
+    }
+    if status != StatusCode::OK {
+        let body = read_body(answer, ERROR_BODY_BYTES_MAX).await;
+        return Err(FetchError::Status { status, body: shown(&body.0) });
+    }
+    let encoding = header(CONTENT_ENCODING);
+    if !matches!(encoding.as_str(), "" | "identity") {
+        return Err(FetchError::Encoded { encoding });
+    }
+    if answer.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(FetchError::TooLarge);
+    }
+    match read_body(answer, BODY_BYTES_MAX).await {
+        (body, End::Complete) => Ok(body),
+        (_, End::Limit) => Err(FetchError::TooLarge),
+        (_, End::Broken(error)) => Err(FetchError::Body(error)),
+    }
+}
+
+/// How reading a body ended.
+enum End {
+    Complete,
+    Limit,
+    Broken(hyper::Error),
+}
+
+/// Reads a body up to a limit, counting as it comes.
+async fn read_body(answer: Response<Incoming>, bytes_max: usize) -> (Bytes, End) {
+    let mut incoming = answer.into_body();
+    let mut body = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        match frame.map(|frame| frame.into_data().ok()) {
+            Err(error) => return (body.freeze(), End::Broken(error)),
+            Ok(None) => {}
+            Ok(Some(data)) if data.len() > bytes_max - body.len() => {
+                return (body.freeze(), End::Limit);
+            }
+            Ok(Some(data)) => body.extend_from_slice(&data),
+        }
+    }
+    (body.freeze(), End::Complete)
+}
+
+/// The beginning of a body, for a message.
+pub(super) fn shown(body: &[u8]) -> String {
+    let start = body.get(..SHOWN_CHARS_MAX * 4).unwrap_or(body);
+    let text = String::from_utf8_lossy(start);
+    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    if shown.len() < body.len() && text.chars().count() > SHOWN_CHARS_MAX {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Shows neither token nor key: their own types hide them.
+impl std::fmt::Debug for KubeletClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KubeletClient").field("options", &self.options).finish_non_exhaustive()
+    }
+}

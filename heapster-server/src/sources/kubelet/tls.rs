@@ -1,0 +1,183 @@
+//! [`TlsSetup`]: whom we trust to be a kubelet, and the certificate we show one.
+//!
+//! The only file that builds TLS configurations of the sources. The crypto provider is always given
+//! explicitly, so that no other crate's choice can change it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// A PEM text or the file that holds one.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// The text itself.
+    Inline(Vec<u8>),
+    /// A file, read again when it may have changed.
+    File(PathBuf),
+}
+
+impl Pem {
+    fn read(&self) -> Result<Vec<u8>, TlsError> {
+        match self {
+            Self::Inline(text) => Ok(text.clone()),
+            Self::File(path) => {
+                std::fs::read(path).map_err(|source| TlsError::Read { path: path.clone(), source })
+            }
+        }
+    }
+}
+
+/// Names the file; a text may hold a key.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inline(_) => f.write_str("Pem(***)"),
+            Self::File(path) => write!(f, "Pem({})", path.display()),
+        }
+    }
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those of these authorities, for the address that was dialled.
+    Authorities(Pem),
+    /// Anybody's, because nobody said whom to trust. No bearer token is shown.
+    AnyoneWithoutToken,
+    /// Anybody's, because the operator said so. A bearer token is shown.
+    AnyoneByChoice,
+}
+
+/// What TLS connections to kubelets are made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSetup {
+    /// Whose certificates are accepted.
+    pub trust: Trust,
+    /// Our certificate chain and its key.
+    pub identity: Option<(Pem, Pem)>,
+}
+
+/// Why TLS cannot be set up. Never holds a key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file could not be read.
+    #[error("could not read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A text has no usable certificate or key.
+    #[error("no usable {what} in the PEM text")]
+    Pem {
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// The TLS library refused the certificates or the key.
+    #[error("the certificates or the key are not usable")]
+    Refused(#[from] rustls::Error),
+}
+
+/// The bytes a [`TlsSetup`] refers to at one moment; equal when nothing changed.
+#[derive(PartialEq, Eq)]
+pub(super) struct Material {
+    authorities: Option<Vec<u8>>,
+    identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Material {
+    pub(super) fn read(setup: &TlsSetup) -> Result<Self, TlsError> {
+        let authorities = match &setup.trust {
+            Trust::Authorities(pem) => Some(pem.read()?),
+            Trust::AnyoneWithoutToken | Trust::AnyoneByChoice => None,
+        };
+        let identity = match &setup.identity {
+            Some((chain, key)) => Some((chain.read()?, key.read()?)),
+            None => None,
+        };
+        Ok(Self { authorities, identity })
+    }
+
+    pub(super) fn config(&self) -> Result<ClientConfig, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?;
+        let builder = match &self.authorities {
+            Some(pem) => {
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(pem)? {
+                    roots.add(authority)?;
+                }
+                builder.with_root_certificates(roots)
+            }
+            None => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AcceptAnyone(provider))),
+        };
+        Ok(match &self.identity {
+            Some((chain, key)) => {
+                let key = PrivateKeyDer::from_pem_slice(key)
+                    .map_err(|_| TlsError::Pem { what: "private key" })?;
+                builder.with_client_auth_cert(certificates(chain)?, key)?
+            }
+            None => builder.with_no_client_auth(),
+        })
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let missing = || TlsError::Pem { what: "certificate" };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|_| missing())?;
+    if found.is_empty() { Err(missing()) } else { Ok(found) }
+}
+
+/// Accepts every certificate whose holder has its key. For kubelets with certificates of their own
+/// making, and only where the operator did not name an authority.
+#[derive(Debug)]
+struct AcceptAnyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAnyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
