@@ -6,13 +6,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use heapster_core::processors::LabelCopier;
-use heapster_store::Ack;
 
 use crate::telemetry::logging::{LogFormat, LogLevel};
 use crate::uri::Uri;
 
 use super::parser::{UsageError, Values};
 use super::value::{read_duration, read_int, read_ip, read_retention};
+
+/// When a batch counts as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// On disk.
+    Durable,
+    /// With the kernel.
+    Buffered,
+    /// In memory.
+    Memory,
+}
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]
@@ -67,7 +77,8 @@ impl Config {
             sinks: sinks.collect::<Result<_, _>>()?,
             resolution: duration(values, "metric-resolution"),
             export_timeout: duration(values, "sink-export-data-timeout"),
-            copier: copier.map_err(|error| UsageError::Conflict(format!("--store-label: {error}")))?,
+            copier: copier
+                .map_err(|error| UsageError::Conflict(format!("--store-label: {error}")))?,
             data_dir: data_dir(values, environment),
             retention: read_retention(values.get("retention")).unwrap_or_default(),
             ack: match values.get("ack") {
@@ -93,12 +104,9 @@ fn int(values: &Values, name: &str) -> i64 {
     read_int(values.get(name)).unwrap_or_default()
 }
 
-fn uri(
-    flag: &'static str,
-    text: &str,
-    environment: Environment<'_>,
-) -> Result<Uri, UsageError> {
-    Uri::parse(text, environment).map_err(|error| UsageError::Conflict(format!("--{flag}: {error}")))
+fn uri(flag: &'static str, text: &str, environment: Environment<'_>) -> Result<Uri, UsageError> {
+    Uri::parse(text, environment)
+        .map_err(|error| UsageError::Conflict(format!("--{flag}: {error}")))
 }
 
 fn source(values: &Values, environment: Environment<'_>) -> Result<Uri, UsageError> {

@@ -95,7 +95,13 @@ pub const FLAGS: &[Flag] = &[
          prints each batch to stdout. `metric` is the store. Others are skipped with an error \
          in the log.",
     ),
-    flag(Collecting, "metric-resolution", Duration(5), "1m0s", "Length of an interval; one batch each."),
+    flag(
+        Collecting,
+        "metric-resolution",
+        Duration(5),
+        "1m0s",
+        "Length of an interval; one batch each.",
+    ),
     flag(
         Collecting,
         "sink-export-data-timeout",
@@ -137,7 +143,7 @@ pub const FLAGS: &[Flag] = &[
         Storing,
         "retention",
         Retention,
-        "90d",
+        "15d",
         "How long data is kept; units are those of a duration and `d`, `w`. Older data is \
          deleted.",
     ),
@@ -150,7 +156,13 @@ pub const FLAGS: &[Flag] = &[
          `buffered`: the kernel has it; it survives a crash of this process, and a power failure \
          costs about a second. `memory`: a crash may cost what is not yet in a segment.",
     ),
-    flag(Serving, "heapster-port", Int(0, 65_535), "8082", "Port of the HTTP APIs; 0 picks a free one."),
+    flag(
+        Serving,
+        "heapster-port",
+        Int(0, 65_535),
+        "8082",
+        "Port of the HTTP APIs; 0 picks a free one.",
+    ),
     flag(
         Serving,
         "listen-ip",
@@ -167,7 +179,13 @@ pub const FLAGS: &[Flag] = &[
         "Serve on an address that is not loopback without TLS and without asking who calls: \
          everyone who reaches the port can read all metrics.",
     ),
-    flag(Serving, "disable-export", Bool, "false", "Answer /api/v1/metric-export with an empty list."),
+    flag(
+        Serving,
+        "disable-export",
+        Bool,
+        "false",
+        "Answer /api/v1/metric-export with an empty list.",
+    ),
     flag(Serving, "profiling", Bool, "false", "Serve runtime profiles under /debug/pprof/."),
     flag(
         Process,
@@ -204,13 +222,7 @@ pub const FLAGS: &[Flag] = &[
     flag(NotYet, "tls-client-ca", Path, "", "CA of client certificates."),
     flag(NotYet, "allowed-users", Text, "", "Names of client certificates that are let in."),
     flag(NotYet, "api-server", Bool, "false", "Serve the metrics API on a secure port of its own."),
-    flag(
-        NoEffect,
-        "historical-source",
-        Text,
-        "",
-        "The store always answers the historical API.",
-    ),
+    flag(NoEffect, "historical-source", Text, "", "The store always answers the historical API."),
     flag(NoEffect, "disable-metric-sink", Bool, "false", "The store has taken the sink's place."),
     flag(NoEffect, "log-flush-frequency", Duration(0), "5s", "Log lines are written at once."),
     flag(NoEffect, "logtostderr", Bool, "true", ALWAYS_STDERR),
@@ -232,13 +244,7 @@ pub const FLAGS: &[Flag] = &[
     flag(NoEffect, "client-ca-file", Path, "", ONLY_API_SERVER),
     flag(NoEffect, "requestheader-username-headers", List, "x-remote-user", ONLY_API_SERVER),
     flag(NoEffect, "requestheader-group-headers", List, "x-remote-group", ONLY_API_SERVER),
-    flag(
-        NoEffect,
-        "requestheader-extra-headers-prefix",
-        List,
-        "x-remote-extra-",
-        ONLY_API_SERVER,
-    ),
+    flag(NoEffect, "requestheader-extra-headers-prefix", List, "x-remote-extra-", ONLY_API_SERVER),
     flag(NoEffect, "requestheader-client-ca-file", Path, "", ONLY_API_SERVER),
     flag(NoEffect, "requestheader-allowed-names", List, "", ONLY_API_SERVER),
     flag(NoEffect, "authorization-kubeconfig", Path, "", ONLY_API_SERVER),

@@ -9,7 +9,7 @@ mod help;
 mod parser;
 mod value;
 
-pub use config::{Config, Environment};
+pub use config::{Ack, Config, Environment};
 pub use flags::{FLAGS, Flag, Group, find};
 pub use help::{help, page};
 pub use parser::{Arguments, UsageError, Values, Word, parse};

@@ -1,6 +1,7 @@
 //! Integration tests of the server, one module per promise.
 
-mod collector;
 mod architecture;
+mod cli;
+mod collector;
 mod host;
 mod kubelet_decode;
