@@ -1,7 +1,7 @@
 //! The host source gives exact numbers for recorded machines, plausible ones for this machine, and
 //! leaves out what it cannot read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -502,6 +502,58 @@ fn what_makes_no_sense_is_left_out_and_counted_once_per_kind() {
         format!("cgroups without usable disk numbers (2, {first})"),
     ];
     assert_eq!(scrape.rejects, expected);
+}
+
+/// Paths of the files below a directory, relative to it.
+fn files_below(root: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => directories.push(path),
+                false => files.push(path.strip_prefix(root).unwrap().to_owned()),
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn no_content_of_any_one_file_costs_more_than_its_own_metrics() {
+    let numbers = "9".repeat(25);
+    let every_line = |text: &str| text.repeat((4 << 20) / text.len());
+    let contents: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        b"\xff\x00\x01:\n\n \t:\n".to_vec(),
+        format!("{numbers} {numbers}.{numbers}\ncpu {numbers}\nbtime {numbers}\n").into_bytes(),
+        every_line("8:0 Read 1\n8:1 Write 2\n").into_bytes(),
+        every_line("8 0 sda1 1 2 3 4 5 6 7 8\n").into_bytes(),
+        vec![b'1'; 5 << 20],
+    ];
+    for tree in ["cgroup-v2", "cgroup-v1"] {
+        let whole = names(&read(&recorded(tree)));
+        let copy = copy_of(tree);
+        for file in files_below(copy.path()) {
+            let original = fs::read(copy.path().join(&file)).unwrap();
+            for content in &contents {
+                fs::write(copy.path().join(&file), content).unwrap();
+                let scrape = read(copy.path());
+                let is_name = file.ends_with("hostname");
+                assert!(is_name || scrape.sets.len() + 1 >= whole.len(), "{}", file.display());
+                for (entity, set) in &scrape.sets {
+                    let series = set.labeled_metrics.iter().map(|m| (&m.name, &m.labels));
+                    let distinct: BTreeSet<_> = series.clone().collect();
+                    assert_eq!(distinct.len(), series.count(), "{entity}: {}", file.display());
+                }
+                assert!(scrape.rejects.len() <= 4, "{}: {:?}", file.display(), scrape.rejects);
+            }
+            fs::write(copy.path().join(&file), original).unwrap();
+        }
+        assert_eq!(names(&read(copy.path())), whole);
+    }
 }
 
 #[test]
