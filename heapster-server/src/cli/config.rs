@@ -6,23 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use heapster_core::processors::LabelCopier;
+use heapster_store::Ack;
 
 use crate::telemetry::logging::{LogFormat, LogLevel};
 use crate::uri::Uri;
 
 use super::parser::{UsageError, Values};
 use super::value::{read_duration, read_int, read_ip, read_retention};
-
-/// When a batch counts as stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ack {
-    /// On disk.
-    Durable,
-    /// With the kernel.
-    Buffered,
-    /// In memory.
-    Memory,
-}
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ mod help;
 mod parser;
 mod value;
 
-pub use config::{Ack, Config, Environment};
+pub use config::{Config, Environment};
 pub use flags::{FLAGS, Flag, Group, find};
 pub use help::{help, page};
 pub use parser::{Arguments, UsageError, Values, Word, parse};
@@ -42,8 +42,15 @@ pub fn command(
     })
 }
 
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Commit it was built from, if the build said so by `HEAPSTER_COMMIT`.
+pub const COMMIT: &str = match option_env!("HEAPSTER_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// What `heapster version` prints.
 pub fn version() -> String {
-    let commit = option_env!("HEAPSTER_COMMIT").unwrap_or("unknown");
-    format!("version: {}\ncommit: {commit}\n", env!("CARGO_PKG_VERSION"))
+    format!("version: {VERSION}\ncommit: {COMMIT}\n")
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use heapster_server::cli::{self, Ack, Command, Config, FLAGS, Group, Kind};
+use heapster_server::cli::{self, Command, Config, FLAGS, Group, Kind};
 use heapster_server::telemetry::logging::{LogFormat, LogLevel};
+use heapster_store::Ack;
 
 fn command_in(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Command, String> {
     let environment: BTreeMap<&str, &str> = environment.iter().copied().collect();
