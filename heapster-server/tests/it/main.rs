@@ -3,6 +3,8 @@
 mod architecture;
 mod collector;
 mod golden;
+mod cli;
+mod collector;
 mod host;
 mod kubelet_decode;
 mod model_api;
