@@ -1,0 +1,4 @@
+//! The promises of the store, one module each.
+
+mod basics;
+mod support;
