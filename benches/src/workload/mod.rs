@@ -4,12 +4,14 @@ mod generated;
 mod npz;
 mod recorded;
 mod simulated;
+mod store_run;
 
 use heapster_core::{DataBatch, series};
 
 pub use generated::GeneratedBatches;
 pub use recorded::RecordedBatches;
 pub use simulated::SimulatedBatches;
+pub use store_run::{BatchClock, StoreRun, read_all, store_options};
 
 /// How many samples a store is to keep of a batch, its times included.
 pub fn sample_count(batch: &DataBatch) -> u64 {

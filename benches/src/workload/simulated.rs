@@ -44,12 +44,9 @@ impl SimulatedBatches {
     }
 }
 
-impl Iterator for SimulatedBatches {
-    type Item = DataBatch;
-
-    /// # Panics
-    /// When a processor refuses a batch, which would be a bug of either.
-    fn next(&mut self) -> Option<DataBatch> {
+impl SimulatedBatches {
+    /// The next batch as the sources would give it.
+    pub fn next_unprocessed(&mut self) -> DataBatch {
         let mut batch = DataBatch::new(self.next);
         self.next = self.next.saturating_add(self.resolution);
         let now = seconds(batch.timestamp);
@@ -57,10 +54,27 @@ impl Iterator for SimulatedBatches {
             node.advance(now);
             add_node(&mut batch, node, now);
         }
+        batch
+    }
+
+    /// Runs the standard processors on a batch.
+    ///
+    /// # Panics
+    /// When a processor refuses the batch, which would be a bug of either.
+    pub fn process(&mut self, batch: &mut DataBatch) {
         for processor in &mut self.processors {
             let name = processor.name();
-            processor.process(&mut batch).unwrap_or_else(|error| panic!("bug: {name}: {error}"));
+            processor.process(batch).unwrap_or_else(|error| panic!("bug: {name}: {error}"));
         }
+    }
+}
+
+impl Iterator for SimulatedBatches {
+    type Item = DataBatch;
+
+    fn next(&mut self) -> Option<DataBatch> {
+        let mut batch = self.next_unprocessed();
+        self.process(&mut batch);
         Some(batch)
     }
 }
