@@ -1,10 +1,9 @@
 //! Integration tests of the server, one module per promise.
 
 mod architecture;
-mod collector;
-mod golden;
 mod cli;
 mod collector;
+mod golden;
 mod host;
 mod kubelet_decode;
 mod model_api;
