@@ -312,3 +312,45 @@ fn a_clock_a_year_ahead_deletes_nothing() {
         store.append_rows(at(clock.millis()), [&row("a", [("m", 3)])], Ack::Durable).unwrap();
     assert_eq!(report.accepted, 1, "samples of the wrong time do not shut out the right ones");
 }
+
+#[test]
+fn a_sync_covers_batches_of_a_head_whose_flush_failed() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut journal = Journal::default();
+    journal.append(&store, NOON, &[row("a", [("m", 1)])], Ack::Buffered).unwrap();
+    // Room for the header of the next log file, not for a segment.
+    let used: usize = vfs.files().values().map(Vec::len).sum();
+    vfs.set_capacity(Some(used + 40));
+    assert!(matches!(store.flush(), Err(Error::DiskFull { .. })));
+    assert_eq!(store.stats().head_generations, 2);
+    store.sync().unwrap();
+    vfs.cut_power(PowerCut::DropUnsynced);
+    vfs.set_capacity(None);
+    journal.check(&contents(&open(&vfs, &clock).snapshot()), "after the sync");
+}
+
+#[test]
+fn a_batch_that_did_not_fit_is_cut_off_again_or_else_ends_all_writing() {
+    let big = row("a name that does not fit into what is left of the disk", [("m", 1)]);
+    for cut_fails in [false, true] {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        let store = open(&vfs, &clock);
+        let used: usize = vfs.files().values().map(Vec::len).sum();
+        vfs.set_capacity(Some(used + 30));
+        if cut_fails {
+            // The first write takes 30 bytes, the second none, the third call cuts.
+            vfs.fail_at(vfs.changes() + 2, io::ErrorKind::Other);
+        }
+        let refused = store.append_rows(at(NOON), [&big], Ack::Memory).unwrap_err();
+        assert!(matches!(refused, Error::DiskFull { .. }));
+        vfs.set_capacity(None);
+        if cut_fails {
+            let again = store.append_rows(at(NOON), [&big], Ack::Memory);
+            assert!(matches!(again, Err(Error::Poisoned { op: "write" })));
+        } else {
+            drop(store);
+            assert_eq!(open(&vfs, &clock).open_report().torn_bytes, 0);
+        }
+    }
+}

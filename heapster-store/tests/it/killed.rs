@@ -28,7 +28,8 @@ fn child_that_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(DIR_VARIABLE) else { return };
     let store = Store::open(dir, real_options()).unwrap();
     let first = store.snapshot();
-    let first = contents(&first).values().map(|samples| samples.len()).max().unwrap_or(0) as i64;
+    let first =
+        contents(&first).values().map(std::collections::BTreeMap::len).max().unwrap_or(0) as i64;
     for batch in first.. {
         let ack = if batch % 5 == 0 { Ack::Durable } else { Ack::Buffered };
         let _ = store.append_rows(at(NOON + batch * 1_000), &rows(batch), ack).unwrap();

@@ -38,7 +38,8 @@ fn readers_see_whole_batches_while_writers_write_and_the_head_is_flushed() {
                     let at_least = acknowledged.load(Ordering::SeqCst);
                     let snapshot = store.snapshot();
                     let found = contents(&snapshot);
-                    let lengths: Vec<_> = found.values().map(|samples| samples.len()).collect();
+                    let lengths: Vec<_> =
+                        found.values().map(std::collections::BTreeMap::len).collect();
                     let len = lengths.first().copied().unwrap_or(0);
                     assert!(len as i64 > at_least, "{len} batches, {at_least} acknowledged");
                     assert_eq!(lengths, vec![len; if len == 0 { 0 } else { PODS }]);
