@@ -697,7 +697,8 @@ async fn a_scrape_that_hangs_is_not_joined_by_a_second_one() {
         _ = source.scrape(interval) => panic!("nothing was answered"),
         () = asked.notified() => {}
     }
-    let error = source.scrape(interval).await.unwrap_err();
+    let second = tokio::time::timeout(Duration::from_secs(10), source.scrape(interval)).await;
+    let error = second.expect("the second scrape waits for the first").unwrap_err();
     assert_eq!(error.to_string(), "an earlier scrape of this host still runs");
 
     drop(answer);
