@@ -530,6 +530,9 @@ fn no_content_of_any_one_file_costs_more_than_its_own_metrics() {
         Vec::new(),
         b"\xff\x00\x01:\n\n \t:\n".to_vec(),
         format!("{numbers} {numbers}.{numbers}\ncpu {numbers}\nbtime {numbers}\n").into_bytes(),
+        // A device that comes twice must not give a series twice.
+        b"8:0 rbytes=1 wbytes=2\n8:0 rbytes=3 wbytes=4\n".to_vec(),
+        b"8:0 Read 1\n8:16 Read 2\n8:0 Read 3\n".to_vec(),
         every_line("8:0 Read 1\n8:1 Write 2\n").into_bytes(),
         every_line("8 0 sda1 1 2 3 4 5 6 7 8\n").into_bytes(),
         vec![b'1'; 5 << 20],
@@ -697,7 +700,8 @@ async fn a_scrape_that_hangs_is_not_joined_by_a_second_one() {
         _ = source.scrape(interval) => panic!("nothing was answered"),
         () = asked.notified() => {}
     }
-    let error = source.scrape(interval).await.unwrap_err();
+    let second = tokio::time::timeout(Duration::from_secs(10), source.scrape(interval)).await;
+    let error = second.expect("the second scrape waits for the first").unwrap_err();
     assert_eq!(error.to_string(), "an earlier scrape of this host still runs");
 
     drop(answer);
