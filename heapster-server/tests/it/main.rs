@@ -2,3 +2,4 @@
 
 mod architecture;
 mod kubelet_decode;
+mod kubernetes;
