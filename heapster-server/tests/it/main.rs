@@ -8,3 +8,4 @@ mod host;
 mod kubelet_decode;
 mod model_api;
 mod recording;
+mod kubernetes;
