@@ -4,6 +4,7 @@ mod architecture;
 mod collector;
 mod golden;
 mod host;
+mod http_server;
 mod kubelet_decode;
 mod model_api;
 mod recording;
