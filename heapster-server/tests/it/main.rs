@@ -1,6 +1,7 @@
 //! Integration tests of the server, one module per promise.
 
 mod architecture;
+mod cli;
 mod collector;
 mod golden;
 mod host;

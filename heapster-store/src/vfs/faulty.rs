@@ -356,9 +356,10 @@ impl Vfs for FaultyVfs {
             let len = state.inodes[*inode].live.len() as u64;
             name_in(name).map(|name| DirEntry { name, len, is_dir: false })
         });
-        let dirs = state.live.dirs.iter().filter_map(|name| {
-            name_in(name).map(|name| DirEntry { name, len: 0, is_dir: true })
-        });
+        let dirs =
+            state.live.dirs.iter().filter_map(|name| {
+                name_in(name).map(|name| DirEntry { name, len: 0, is_dir: true })
+            });
         Ok(files.chain(dirs).collect())
     }
 
