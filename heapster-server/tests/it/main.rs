@@ -5,6 +5,7 @@ mod cli;
 mod collector;
 mod golden;
 mod host;
+mod http_server;
 mod kubelet_decode;
 mod model_api;
 mod recording;
