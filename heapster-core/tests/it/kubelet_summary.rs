@@ -1,7 +1,7 @@
 //! A kubelet's summary as metric sets, as far as the fixtures need it. The decoder that copes with
 //! everything a kubelet may say is the server's; this one trusts its input.
 
-use heapster_core::{EntityKey, Labels, MetricSet, MetricValue, NanoTime, Text, key};
+use heapster_core::{EntityKey, Labels, MetricKind, MetricSet, MetricValue, NanoTime, Text, key};
 use serde_json::Value;
 
 /// The sets of a summary taken on a node with these labels; `now` is what uptime counts to.
@@ -83,12 +83,14 @@ fn container_set(
     }
     for custom in items(&container["userDefinedMetrics"]) {
         let value = custom["value"].as_f64().unwrap_or(0.0);
-        let metric = match custom["type"].as_str() {
-            Some("gauge") => MetricValue::gauge(value),
-            Some("cumulative") => MetricValue::cumulative(value),
+        let kind = match custom["type"].as_str() {
+            Some("gauge") => MetricKind::Gauge,
+            Some("cumulative") => MetricKind::Cumulative,
+            Some("delta") => MetricKind::Delta,
             _ => continue,
         };
-        set.metrics.set(format!("custom/{}", text(&custom["name"])), metric);
+        let name = format!("custom/{}", text(&custom["name"]));
+        set.metrics.set(name, MetricValue { value: value.into(), kind });
     }
     set
 }

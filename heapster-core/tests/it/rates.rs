@@ -140,12 +140,16 @@ fn a_batch_that_is_not_later_passes_unchanged_and_is_not_remembered() {
 }
 
 #[test]
-fn a_clock_set_back_does_not_stop_rates() {
-    let mut rates = RateCalculator::new();
-    next(&mut rates, 1_000_000, cpu(999_995, 0));
-    next(&mut rates, 60, cpu(55, 0));
-    let set = next(&mut rates, 120, cpu(115, 60_000_000_000));
-    assert_eq!(set.metrics.int("cpu/usage_rate"), Some(1000));
+fn a_collectors_clock_set_back_stops_neither_rates_nor_forgetting() {
+    let memory = i64::try_from(RATE_MEMORY.as_secs()).unwrap();
+    for (silence, expected) in [(0, Some(1000)), (memory, Some(1000)), (memory + 60, None)] {
+        let mut rates = RateCalculator::new();
+        next(&mut rates, 1_000_000, cpu(999_995, 0));
+        step(&mut rates, batch(60, []));
+        let later = 60 + silence.max(1);
+        let set = next(&mut rates, later, cpu(1_000_055, 60_000_000_000));
+        assert_eq!(set.metrics.int("cpu/usage_rate"), expected, "{silence} s");
+    }
 }
 
 #[test]

@@ -273,6 +273,7 @@ fn a_node_sums_the_requests_of_the_pods_on_it_and_keeps_its_measured_usage() {
         1000,
         [
             entry(EntityKey::node("n1"), [("memory/usage", 1000)]),
+            entry(EntityKey::node(""), [("memory/usage", 1)]),
             on("n1", web_1(), [("memory/usage", 10), ("memory/request", 20)]),
             on(
                 "n1",
@@ -287,6 +288,7 @@ fn a_node_sums_the_requests_of_the_pods_on_it_and_keeps_its_measured_usage() {
     let sums =
         pairs(&[("ephemeral_storage/limit", 3), ("memory/request", 25), ("memory/usage", 1000)]);
     assert_eq!(ints(&batch, &EntityKey::node("n1")), sums);
+    assert_eq!(ints(&batch, &EntityKey::node("")), pairs(&[("memory/usage", 1)]));
     assert!(!batch.sets.contains_key(&EntityKey::node("n2")));
 }
 
@@ -334,6 +336,18 @@ fn integers_and_floats_of_one_metric_give_no_sum_and_cost_nothing_else() {
     assert_eq!(ints(&batch, &EntityKey::pod("x", "p")), pairs(&[("cpu/request", 2)]));
     assert_eq!(ints(&batch, &EntityKey::Cluster), pairs(&[("cpu/request", 5)]));
     assert!(!batch.sets[&EntityKey::Cluster].metrics.contains("memory/usage"));
+}
+
+#[test]
+fn sums_are_added_to_what_a_source_reported_of_the_namespace() {
+    let namespace = EntityKey::namespace("x");
+    let (_, mut set) = entry(namespace.clone(), [("cpu/limit", 1)]);
+    set.metrics.set("cpu/request", MetricValue::gauge(0.5));
+    let pod = entry(EntityKey::pod("x", "p"), [("cpu/limit", 2), ("cpu/request", 2)]);
+    let mut batch = batch(1000, [(namespace.clone(), set), pod]);
+    process(NamespaceAggregator, &mut batch);
+    let metrics = &batch.sets[&namespace].metrics;
+    assert_eq!((metrics.int("cpu/limit"), metrics.get("cpu/request")), (Some(3), None));
 }
 
 #[test]

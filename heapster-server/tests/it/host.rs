@@ -1,13 +1,13 @@
 //! The host source gives exact numbers for recorded machines, plausible ones for this machine, and
 //! leaves out what it cannot read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use heapster_core::cluster::ClusterView;
@@ -21,6 +21,7 @@ use heapster_server::sources::host::{
     FileSystemUsage, FileSystems, HostOptions, HostProvider, HostReader, HostSource,
 };
 use heapster_store::{Clock, SystemClock};
+use tokio::sync::Notify;
 
 const DOCKER: &str =
     "docker-4f1c2a9be07d63358a1c0de94b7712f05e6d8c3a9b20417fe1d5c6a7b8093e24.scope";
@@ -504,6 +505,58 @@ fn what_makes_no_sense_is_left_out_and_counted_once_per_kind() {
     assert_eq!(scrape.rejects, expected);
 }
 
+/// Paths of the files below a directory, relative to it.
+fn files_below(root: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => directories.push(path),
+                false => files.push(path.strip_prefix(root).unwrap().to_owned()),
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn no_content_of_any_one_file_costs_more_than_its_own_metrics() {
+    let numbers = "9".repeat(25);
+    let every_line = |text: &str| text.repeat((4 << 20) / text.len());
+    let contents: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        b"\xff\x00\x01:\n\n \t:\n".to_vec(),
+        format!("{numbers} {numbers}.{numbers}\ncpu {numbers}\nbtime {numbers}\n").into_bytes(),
+        every_line("8:0 Read 1\n8:1 Write 2\n").into_bytes(),
+        every_line("8 0 sda1 1 2 3 4 5 6 7 8\n").into_bytes(),
+        vec![b'1'; 5 << 20],
+    ];
+    for tree in ["cgroup-v2", "cgroup-v1"] {
+        let whole = names(&read(&recorded(tree)));
+        let copy = copy_of(tree);
+        for file in files_below(copy.path()) {
+            let original = fs::read(copy.path().join(&file)).unwrap();
+            for content in &contents {
+                fs::write(copy.path().join(&file), content).unwrap();
+                let scrape = read(copy.path());
+                let is_name = file.ends_with("hostname");
+                assert!(is_name || scrape.sets.len() + 1 >= whole.len(), "{}", file.display());
+                for (entity, set) in &scrape.sets {
+                    let series = set.labeled_metrics.iter().map(|m| (&m.name, &m.labels));
+                    let distinct: BTreeSet<_> = series.clone().collect();
+                    assert_eq!(distinct.len(), series.count(), "{entity}: {}", file.display());
+                }
+                assert!(scrape.rejects.len() <= 4, "{}: {:?}", file.display(), scrape.rejects);
+            }
+            fs::write(copy.path().join(&file), original).unwrap();
+        }
+        assert_eq!(names(&read(copy.path())), whole);
+    }
+}
+
 #[test]
 fn an_empty_proc_gives_a_node_without_metrics_and_a_missing_one_is_an_error() {
     let tree = tempfile::tempdir().unwrap();
@@ -609,6 +662,52 @@ fn a_name_given_by_the_user_is_the_nodes_and_not_the_hosts() {
     let scrape = reader.read(&StepClock::at(NOW_MILLIS)).unwrap();
     assert_eq!(scrape.sets[0].0, EntityKey::node("edge-7"));
     assert_eq!(node(&scrape).labels.value(key::HOSTNAME), "web-1");
+}
+
+/// A file system that answers only when the test says so, as one on a dying disk.
+struct Hanging {
+    asked: Arc<Notify>,
+    answers: mpsc::Receiver<()>,
+}
+
+impl FileSystems for Hanging {
+    fn usage(&self, _mount_point: &str) -> io::Result<FileSystemUsage> {
+        self.asked.notify_one();
+        // An error says that the test no longer holds the answers back.
+        let _ = self.answers.recv();
+        Ok(FileSystemUsage::default())
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_that_hangs_is_not_joined_by_a_second_one() {
+    let options = HostOptions { root: recorded("cgroup-v2"), ..HostOptions::default() };
+    let asked = Arc::new(Notify::new());
+    let (answer, answers) = mpsc::channel();
+    let hanging = Hanging { asked: Arc::clone(&asked), answers };
+    // One answer is for the capacity known from the start.
+    answer.send(()).unwrap();
+    let reader = HostReader::with_file_systems(&options, Box::new(hanging)).unwrap();
+    asked.notified().await;
+    let source = HostSource::from_reader(reader, Arc::new(StepClock::at(NOW_MILLIS)));
+    let interval = Interval { start: Timestamp::EPOCH, end: Timestamp::EPOCH };
+
+    // Dropped once it hangs, as at a deadline; its thread goes on.
+    tokio::select! {
+        _ = source.scrape(interval) => panic!("nothing was answered"),
+        () = asked.notified() => {}
+    }
+    let error = source.scrape(interval).await.unwrap_err();
+    assert_eq!(error.to_string(), "an earlier scrape of this host still runs");
+
+    drop(answer);
+    let scrape = loop {
+        match source.scrape(interval).await {
+            Ok(scrape) => break scrape,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(scrape.sets.len(), 8);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! [`Disks`]: bytes read from and written to whole disks, and the names of devices.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use heapster_core::{Labels, MetricSet, Text, key, metric};
@@ -12,6 +13,9 @@ const SECTOR_BYTES: i64 = 512;
 /// Devices that are not disks, or lie on disks that are counted themselves.
 const STACKED: [&str; 9] = ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "mtd", "drbd"];
 
+/// Most devices of the machine that are looked at, and most that one cgroup may list.
+const DEVICES_MAX: usize = 4_096;
+
 /// Bytes moved since boot (a disk) or since a cgroup exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Transfer {
@@ -21,7 +25,12 @@ pub(super) struct Transfer {
 
 /// The block devices of the machine, in the order of `/proc/diskstats`.
 #[derive(Debug, Default)]
-pub(super) struct Disks(Vec<Device>);
+pub(super) struct Disks {
+    devices: Vec<Device>,
+    by_number: HashMap<(i64, i64), usize>,
+    /// How many lines were beyond the most that are looked at.
+    pub left_out: usize,
+}
 
 #[derive(Debug)]
 struct Device {
@@ -35,30 +44,44 @@ struct Device {
 impl Disks {
     /// Reads the table; `None` when it has lines but none of them is a device.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut devices: Vec<Device> = lines(bytes).filter_map(Device::parse).collect();
+        let mut lines = lines(bytes);
+        let mut devices: Vec<Device> =
+            lines.by_ref().take(DEVICES_MAX).filter_map(Device::parse).collect();
         if devices.is_empty() && !bytes.is_empty() {
             return None;
         }
-        let whole: Vec<bool> = devices.iter().map(|device| device.is_whole(&devices)).collect();
-        for (device, whole) in devices.iter_mut().zip(whole) {
-            device.labels = whole.then(|| resource_id(device.name.clone()));
+        let mut names: HashSet<Text> = HashSet::with_capacity(devices.len());
+        // A name is a series: it must not come twice, whatever the table says.
+        devices.retain(|device| names.insert(device.name.clone()));
+        for device in &mut devices {
+            device.labels = device.is_whole(&names).then(|| resource_id(device.name.clone()));
         }
-        Some(Self(devices))
+        let by_number =
+            devices.iter().enumerate().map(|(at, device)| (device.number, at)).collect();
+        Some(Self { devices, by_number, left_out: lines.count() })
     }
 
     /// Adds the transfers of every whole disk to the set of the node.
     pub fn push_all(&self, set: &mut MetricSet) {
-        let transfers = self.0.iter().filter_map(|d| Some((d.labels.as_ref()?, d.transfer)));
+        let transfers = self
+            .devices
+            .iter()
+            .filter_map(|device| Some((device.labels.as_ref()?, device.transfer)));
         push(set, transfers);
     }
 
     /// Adds the transfers of a cgroup to its set. A device missing from the table goes by its number.
     pub fn push_of_cgroup(&self, set: &mut MetricSet, transfers: &[CgroupTransfer]) {
-        let mut numbered = Vec::new();
+        let mut numbered = Vec::with_capacity(transfers.len());
+        let mut seen = HashSet::with_capacity(transfers.len());
         for CgroupTransfer { device: (major, minor), transfer } in transfers {
-            match self.0.iter().find(|device| device.number == (*major, *minor)) {
-                Some(device) => {
-                    numbered.extend(device.labels.clone().map(|labels| (labels, *transfer)));
+            if !seen.insert((*major, *minor)) {
+                continue;
+            }
+            match self.by_number.get(&(*major, *minor)) {
+                Some(at) => {
+                    let labels = self.devices[*at].labels.clone();
+                    numbered.extend(labels.map(|labels| (labels, *transfer)));
                 }
                 None => {
                     let mut id = String::new();
@@ -105,7 +128,7 @@ impl Device {
 
     /// Whether this is a disk and not a part of one: `sda1` is part of `sda`, `nvme0n1p2` of
     /// `nvme0n1`, but nothing is called `nvme0n`.
-    fn is_whole(&self, all: &[Self]) -> bool {
+    fn is_whole(&self, names: &HashSet<Text>) -> bool {
         if STACKED.iter().any(|start| self.name.starts_with(start)) {
             return false;
         }
@@ -114,7 +137,7 @@ impl Device {
             Some(parent) if parent.ends_with(|c: char| c.is_ascii_digit()) => parent,
             _ => stem,
         };
-        parent.len() == self.name.len() || !all.iter().any(|device| device.name == *parent)
+        parent.len() == self.name.len() || !names.contains(parent)
     }
 }
 
@@ -125,7 +148,8 @@ pub(super) struct CgroupTransfer {
     transfer: Transfer,
 }
 
-/// Reads `io.stat` of cgroup v2: `8:0 rbytes=1 wbytes=2 rios=…`. `None` when a line is no such line.
+/// Reads `io.stat` of cgroup v2: `8:0 rbytes=1 wbytes=2 rios=…`. `None` when a line makes no sense or
+/// there are too many.
 pub(super) fn parse_io_stat(bytes: &[u8], transfers: &mut Vec<CgroupTransfer>) -> Option<()> {
     for line in lines(bytes) {
         let mut words = words(line);
@@ -142,6 +166,9 @@ pub(super) fn parse_io_stat(bytes: &[u8], transfers: &mut Vec<CgroupTransfer>) -
         }
         // Some devices have a line without any numbers.
         if has_bytes {
+            if transfers.len() == DEVICES_MAX {
+                return None;
+            }
             transfers.push(CgroupTransfer { device, transfer });
         }
     }
@@ -161,12 +188,14 @@ pub(super) fn parse_service_bytes(bytes: &[u8], transfers: &mut Vec<CgroupTransf
         if !matches!(operation, b"Read" | b"Write") {
             continue;
         }
-        let index = transfers.iter().position(|known| known.device == device);
-        let index = index.unwrap_or_else(|| {
+        // The lines of a device follow each other.
+        if transfers.last().is_none_or(|last| last.device != device) {
+            if transfers.len() == DEVICES_MAX {
+                return None;
+            }
             transfers.push(CgroupTransfer { device, transfer: Transfer::default() });
-            transfers.len() - 1
-        });
-        let transfer = &mut transfers[index].transfer;
+        }
+        let transfer = &mut transfers.last_mut()?.transfer;
         match operation {
             b"Read" => transfer.read_bytes = value,
             _ => transfer.written_bytes = value,
@@ -212,10 +241,13 @@ mod tests {
             (0..).zip(names).map(|(n, name)| format!("8 {n} {name} 1 2 3 4 5 6 7 8\n")).collect();
         let disks = Disks::parse(table.as_bytes()).unwrap();
         let whole: Vec<&str> =
-            disks.0.iter().filter(|d| d.labels.is_some()).map(|d| d.name.as_str()).collect();
+            disks.devices.iter().filter(|d| d.labels.is_some()).map(|d| d.name.as_str()).collect();
         let expected = ["sda", "nvme0n1", "nvme1n1", "mmcblk0", "mmcblk0boot0", "vdb", "xvda1"];
         assert_eq!(whole, expected);
-        assert_eq!(disks.0[0].transfer, Transfer { read_bytes: 3 * 512, written_bytes: 7 * 512 });
+        assert_eq!(
+            disks.devices[0].transfer,
+            Transfer { read_bytes: 3 * 512, written_bytes: 7 * 512 }
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ const ON_DISK: [&str; 18] = [
 ];
 
 /// More than any sensible machine mounts; a bound on the calls one scrape makes.
-const FILE_SYSTEMS_MAX: usize = 256;
+pub(super) const FILE_SYSTEMS_MAX: usize = 256;
 
 /// Size and use of one file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +83,6 @@ pub(super) fn mount_points(bytes: &[u8]) -> Vec<String> {
     }
     let mut points: Vec<String> = by_device.into_values().collect();
     points.sort();
-    points.truncate(FILE_SYSTEMS_MAX);
     if root_device.is_some() {
         points.insert(0, "/".to_owned());
     }

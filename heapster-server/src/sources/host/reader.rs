@@ -14,7 +14,7 @@ use super::HostOptions;
 use super::cgroups::{Cgroup, Hierarchies, Usage};
 use super::cluster::{Capacity, HostCluster, node_labels, read_line};
 use super::disks::Disks;
-use super::filesystems::{self, FileSystems, KernelFileSystems};
+use super::filesystems::{self, FILE_SYSTEMS_MAX, FileSystems, KernelFileSystems};
 use super::machine::Machine;
 use super::options::is_node_name;
 use super::rejects::Rejects;
@@ -187,10 +187,16 @@ impl HostReader {
     fn read_disks(&mut self, rejects: &mut Rejects) -> Disks {
         let path = "proc/diskstats";
         match self.root.read(path, &mut self.buffer) {
-            Ok(bytes) => Disks::parse(bytes).unwrap_or_else(|| {
-                rejects.add("no disk numbers", format_args!("{path} has no line of a device"));
-                Disks::default()
-            }),
+            Ok(bytes) => {
+                let disks = Disks::parse(bytes).unwrap_or_else(|| {
+                    rejects.add("no disk numbers", format_args!("{path} has no line of a device"));
+                    Disks::default()
+                });
+                if disks.left_out > 0 {
+                    rejects.add_many("block devices beyond the most", disks.left_out, path);
+                }
+                disks
+            }
             Err(error) => {
                 rejects.add("no disk numbers", format_args!("{path}: {error}"));
                 Disks::default()
@@ -260,7 +266,7 @@ impl HostReader {
         } else {
             "proc/1/mountinfo"
         };
-        let mount_points = match self.root.read(path, &mut self.buffer) {
+        let mut mount_points = match self.root.read(path, &mut self.buffer) {
             Ok(bytes) => filesystems::mount_points(bytes),
             Err(error) => {
                 rejects.add("no mount table", format_args!("{path}: {error}"));
@@ -269,6 +275,10 @@ impl HostReader {
         };
         if mount_points.is_empty() {
             rejects.add("no mount table", format_args!("{path} has no line of a disk"));
+        }
+        if mount_points.len() > FILE_SYSTEMS_MAX {
+            let left_out = mount_points.split_off(FILE_SYSTEMS_MAX);
+            rejects.add_many("file systems beyond the most", left_out.len(), &left_out[0]);
         }
         let mut storage_bytes = None;
         for mount_point in &mount_points {
