@@ -38,6 +38,9 @@ struct Arguments {
     /// Seed of the simulated cluster.
     #[arg(long, default_value_t = 7)]
     seed: u64,
+    /// Span of data after which the store makes a segment.
+    #[arg(long, default_value = "2h", value_parser = parse_duration)]
+    flush_window: Duration,
     /// The recorded data set.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/nezha_k8s_pods.npz"))]
     recorded: PathBuf,
@@ -76,7 +79,7 @@ fn main() -> std::io::Result<ExitCode> {
         if arguments.recorded.exists() || arguments.set.contains(&DataSet::Recorded) {
             let batches = RecordedBatches::open(&arguments.recorded)?;
             runs.push(in_folder(&arguments, |folder| {
-                StoreRun::measure("REAL, recorded pods", batches, folder)
+                StoreRun::measure("REAL, recorded pods", batches, folder, arguments.flush_window)
             })?);
         } else {
             eprintln!("skipped: there is no {}", arguments.recorded.display());
@@ -86,7 +89,12 @@ fn main() -> std::io::Result<ExitCode> {
         if let Some(source) = &arguments.generated {
             let batches = GeneratedBatches::open(source)?;
             runs.push(in_folder(&arguments, |folder| {
-                StoreRun::measure("GEN, generated containers", batches, folder)
+                StoreRun::measure(
+                    "GEN, generated containers",
+                    batches,
+                    folder,
+                    arguments.flush_window,
+                )
             })?);
         } else {
             eprintln!("skipped: --generated FOLDER names no generated data");
@@ -113,7 +121,7 @@ fn simulated(arguments: &Arguments) -> std::io::Result<StoreRun> {
     let count = (arguments.span.as_millis() / step) as usize;
     let batches = SimulatedBatches::new(&options, START, arguments.resolution).take(count);
     let name = format!("SIM, {} nodes of {} pods", options.nodes, options.pods_per_node);
-    in_folder(arguments, |folder| StoreRun::measure(&name, batches, folder))
+    in_folder(arguments, |folder| StoreRun::measure(&name, batches, folder, arguments.flush_window))
 }
 
 /// Runs in a fresh folder that is removed afterwards.
