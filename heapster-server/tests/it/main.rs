@@ -7,6 +7,6 @@ mod golden;
 mod host;
 mod http_server;
 mod kubelet_decode;
+mod kubernetes;
 mod model_api;
 mod recording;
-mod kubernetes;
