@@ -216,6 +216,7 @@ impl Segment {
     }
 
     /// The file.
+    #[allow(dead_code, reason = "for whoever removes or quarantines segments")]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -567,7 +568,7 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] when the index or a row group is damaged, [`Error::Io`],
     /// [`Error::UnsupportedVersion`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the merging of segments"))]
+    #[allow(dead_code, reason = "for compaction, and tests compare with it")]
     pub(crate) fn rows(&self, set: u32) -> Result<Vec<SetRows>> {
         let labels = self.labels(set)?;
         let mut all = Vec::new();
