@@ -1,1 +1,14 @@
-//! Workloads and load tools of heapster.
+//! Workloads and load tools of heapster: a simulated cluster, the load report, benchmarks.
+//!
+//! Nothing here is part of the product; it may depend on anything but `heapster-server`, whose
+//! dependencies are heavy. The server is only ever started as a process.
+#![forbid(unsafe_code)]
+
+pub mod cluster_sim;
+mod duration;
+mod fetch;
+pub mod load;
+pub mod workload;
+
+pub use duration::parse_duration;
+pub use fetch::{Answer, fetch, open};

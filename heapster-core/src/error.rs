@@ -38,7 +38,8 @@ impl std::error::Error for ParseError {}
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
-    /// One metric is an integer in one set and a float in another, so no sum is exact.
+    /// One metric is an integer in one set and a float in another, so no sum is exact. Heapster's own
+    /// aggregators leave such a sum out instead (decision 0004).
     #[error("could not sum {metric}: integer and float values are mixed")]
     MixedTypes {
         /// The metric's name.

@@ -62,6 +62,14 @@ impl Budget {
         within(self.samples, self.limits.samples_max, "samples")
     }
 
+    /// Takes points that were read once and are given again.
+    ///
+    /// # Errors
+    /// [`QueryError::TooLarge`] when the answer becomes larger than allowed.
+    pub fn repeat(&mut self, points: usize) -> Result<(), QueryError> {
+        self.take_points(points)
+    }
+
     /// Takes points or buckets of the answer.
     pub(crate) fn take_points(&mut self, count: usize) -> Result<(), QueryError> {
         self.points = self.points.saturating_add(count);

@@ -1,1 +1,511 @@
-//! Wiring.
+//! [`App`]: a store with a collector that fills it; and [`serve`], which adds the HTTP APIs.
+//!
+//! ```text
+//! start: store → newest batch → sources → sinks → collector → upkeep ( → HTTP )
+//! stop:  HTTP, rounds → sinks → upkeep → sync and close
+//! ```
+//!
+//! An [`App`] needs no HTTP side: other programs embed it to collect and query in-process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread;
+use std::time::Duration;
+
+use heapster_core::cluster::{ClusterView, NoCluster};
+use heapster_core::pipeline::{Sink, SourceProvider};
+use heapster_core::processors::{LabelCopier, standard};
+use heapster_core::storage::StorageError;
+use heapster_store::{Ack, Clock, OpenReport, Retention, Store, StoreOptions, SystemClock};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api::{self, ApiOptions, ApiState};
+use crate::cli::Config;
+use crate::collector::{self, Collector, StopLimits};
+use crate::http::{self, ServerOptions};
+use crate::live::{self, Live};
+use crate::sinks::{self, store::StoreSink};
+use crate::sources::host::{HostOptions, HostProvider, HostSource};
+use crate::sources::kubernetes::{self, Kubernetes};
+use crate::telemetry::logging::chain;
+use crate::telemetry::rate_limit::RateLimit;
+use crate::telemetry::{self, Family, FamilyKind, Registry};
+use crate::uri::Uri;
+
+const BUILD_INFO: Family = Family {
+    name: "heapster_build_info",
+    help: "Version and commit of this program; always 1.",
+    kind: FamilyKind::Gauge,
+};
+const INSECURE: Family = Family {
+    name: "heapster_insecure_mode",
+    help: "1 when the APIs are served beyond loopback without TLS and authentication.",
+    kind: FamilyKind::Gauge,
+};
+const UPKEEP_FAILURES: Family = Family {
+    name: "heapster_store_maintenance_failures_total",
+    help: "Steps of the store's maintenance that failed.",
+    kind: FamilyKind::Counter,
+};
+
+/// How often the store is maintained: what a power failure may cost under [`Ack::Buffered`].
+const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
+/// How long requests get to finish at the end.
+const HTTP_STOP_MAX: Duration = Duration::from_secs(3);
+/// How long the store gets to finish its upkeep, and to sync and close.
+const STORE_STOP_MAX: Duration = Duration::from_millis(2_500);
+
+/// What an [`App`] consists of.
+#[derive(Clone, Debug)]
+pub struct AppOptions {
+    /// Directory of the store.
+    pub data_dir: PathBuf,
+    /// Options of the store.
+    pub store: StoreOptions,
+    /// When a batch counts as stored.
+    pub ack: Ack,
+    /// Where metrics come from: `host`, `none` or a kind of `kubernetes`.
+    pub source: Uri,
+    /// Where batches go besides the store.
+    pub sinks: Vec<Uri>,
+    /// Turns the user's labels into labels of sets.
+    pub copier: LabelCopier,
+    /// Pace and bounds.
+    pub collector: collector::Options,
+}
+
+impl From<&Config> for AppOptions {
+    fn from(config: &Config) -> Self {
+        let retention = config.retention.map_or(Retention::Forever, Retention::Age);
+        let mut collector = collector::Options::new(config.resolution);
+        collector.export_timeout = config.export_timeout;
+        Self {
+            data_dir: config.data_dir.clone(),
+            store: StoreOptions { retention, ..StoreOptions::default() },
+            ack: config.ack,
+            source: config.source.clone(),
+            sinks: config.sinks.clone(),
+            copier: config.copier.clone(),
+            collector,
+        }
+    }
+}
+
+/// Why an app cannot start or go on. Its causes are [`std::error::Error::source`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// The store cannot be opened.
+    #[error("could not open the data directory {}", dir.display())]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// What the store said.
+        source: heapster_store::Error,
+    },
+    /// What is stored cannot be read.
+    #[error("could not read the newest batch of the store")]
+    Restore(#[source] StorageError),
+    /// The source cannot be set up.
+    #[error("could not set up the source {key}")]
+    Source {
+        /// Its key.
+        key: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No sink that was asked for can be built.
+    #[error(transparent)]
+    Sinks(#[from] sinks::NoAvailableSink),
+    /// The address cannot be listened on.
+    #[error("could not listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refuses what every program gets, such as a thread or a signal handler.
+    #[error("could not {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store broke while running.
+    #[error("the store failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store cannot be closed in order. What was acknowledged is safe as far as promised.
+    #[error("could not close the store")]
+    Close(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl AppError {
+    /// The exit code: 1 failed while running, 2 configuration, 3 the data directory is in use, 4 it
+    /// is of a newer version.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Open { source: heapster_store::Error::Locked { .. }, .. } => 3,
+            Self::Open { source: heapster_store::Error::UnsupportedVersion { .. }, .. } => 4,
+            Self::Open { .. } | Self::Source { .. } | Self::Sinks(_) => 2,
+            Self::Listen { .. }
+            | Self::Restore(_)
+            | Self::System { .. }
+            | Self::Failed(_)
+            | Self::Close(_) => 1,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Open { source, .. } => match source {
+                heapster_store::Error::Locked { .. } => {
+                    "Stop the other process, or choose another --data-dir."
+                }
+                heapster_store::Error::UnsupportedVersion { .. } => {
+                    "Use the version of heapster that wrote it, or choose another --data-dir."
+                }
+                heapster_store::Error::Corrupt { .. } => {
+                    "Restore the directory from a backup, or move it away and start afresh."
+                }
+                heapster_store::Error::DiskFull { .. } => {
+                    "Make room, or choose a --data-dir on another file system."
+                }
+                _ => "Check path, owner and permissions, or choose another --data-dir.",
+            },
+            Self::Source { .. } => "Check --source; `heapster --help` says what it accepts.",
+            Self::Sinks(_) => "Check --sink; leave it out to use the store alone.",
+            Self::Listen { .. } => "Choose another --heapster-port or --listen-ip.",
+            Self::Restore(_) => "Restore the data directory from a backup, or choose another.",
+            Self::System { .. } => "Check the limits of the process.",
+            Self::Failed(_) | Self::Close(_) => {
+                "Check the disk, then start again: the store recovers what it has acknowledged."
+            }
+        }
+    }
+}
+
+/// A running collector with its store. Dropping it without [`App::stop`] is like a crash: nothing
+/// that was acknowledged is lost.
+pub struct App {
+    store: Arc<Store>,
+    live: Arc<Live>,
+    clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+    /// Absent when there is no source.
+    collector: Option<Collector>,
+    upkeep: Upkeep,
+    /// Keeps the watches of a cluster alive.
+    _kubernetes: Option<Kubernetes>,
+}
+
+impl App {
+    /// Opens the store and starts collecting; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing keeps running then.
+    pub async fn start(options: AppOptions) -> Result<Self, AppError> {
+        let clock: Arc<dyn Clock> = Arc::clone(&options.store.clock);
+        let registry = Arc::new(Registry::new(Arc::clone(&clock)));
+        let commit = crate::cli::COMMIT;
+        registry.set(&BUILD_INFO, &[("version", crate::cli::VERSION), ("commit", commit)], 1.0);
+
+        let store = Arc::new(open(options.data_dir.clone(), options.store).await?);
+        report_opening(store.open_report());
+        let live = Arc::new(Live::default());
+        let reader = Arc::clone(&store);
+        let previous = in_background(move || live::restore(&*reader)).await?;
+        let previous = previous.map_err(AppError::Restore)?.map(Arc::new);
+        if let Some(batch) = &previous {
+            live.publish(Arc::clone(batch));
+        }
+
+        let upkeep = Upkeep::start(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))?;
+        let Origin { sources, cluster, kubernetes } =
+            origin(&options.source, &registry, &clock).await?;
+        let sinks = sinks::build(&options.sinks)?;
+        let collector = sources.map(|sources| {
+            let sink = StoreSink::new(
+                Arc::clone(&store),
+                options.ack,
+                Arc::clone(&live),
+                Arc::clone(&clock),
+            );
+            let parts = collector::Parts {
+                sources,
+                processors: standard(cluster, options.copier, previous.as_deref()),
+                store: Some(Arc::new(sink) as Arc<dyn Sink>),
+                sinks,
+                clock: Arc::clone(&clock),
+                registry: Arc::clone(&registry),
+            };
+            Collector::start(parts, options.collector)
+        });
+        Ok(Self { store, live, clock, registry, collector, upkeep, _kubernetes: kubernetes })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The newest batch.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The clock everything goes by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The self metrics.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Waits until the app cannot go on. Then drop it and end the process: what is on disk is
+    /// decided by a restart, not by this process' memory.
+    pub async fn failed(&mut self) -> AppError {
+        let collector = async {
+            match &mut self.collector {
+                Some(collector) => collector.failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = collector => AppError::Failed(error.into()),
+            error = self.upkeep.failed() => error,
+        }
+    }
+
+    /// Stops collecting, works off the sinks' queues, and syncs and closes the store. Takes little
+    /// more than nine seconds, whatever sources, sinks and disks do.
+    ///
+    /// # Errors
+    /// The store could not be closed in order.
+    pub async fn stop(self) -> Result<(), AppError> {
+        if let Some(collector) = self.collector {
+            collector.stop(StopLimits::default()).await;
+        }
+        self.upkeep.stop().await;
+        let store = self.store;
+        // Whoever embeds us may still hold the store, and an abandoned append does; then it is
+        // synced now and closed when the last one lets go.
+        let close = in_background(move || match Arc::try_unwrap(store) {
+            Ok(store) => store.close(),
+            Err(shared) => shared.sync(),
+        });
+        match timeout(STORE_STOP_MAX, close).await {
+            Ok(closed) => closed?.map_err(|error| AppError::Close(error.into())),
+            Err(elapsed) => Err(AppError::Close(elapsed.into())),
+        }
+    }
+}
+
+/// Runs what may wait for a disk away from the threads that serve.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AppError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| AppError::Failed(error.into()))
+}
+
+async fn open(dir: PathBuf, options: StoreOptions) -> Result<Store, AppError> {
+    let path = dir.clone();
+    let opened = in_background(move || Store::open(&path, options)).await?;
+    opened.map_err(|source| AppError::Open { dir, source })
+}
+
+fn report_opening(report: &OpenReport) {
+    if report.is_new {
+        info!("made a new store");
+    } else {
+        let (batches, samples) = (report.replayed_batches, report.replayed_samples);
+        info!(batches, samples, "opened the store and replayed its log");
+    }
+    if !report.is_complete() {
+        let (damaged, rows) = (report.damaged_bytes, report.lost_rows);
+        warn!("{damaged} bytes of the log are damaged, {rows} rows are lost with them");
+    }
+    for file in &report.quarantined {
+        warn!("the store goes on without {}: {}", file.file, file.reason);
+    }
+}
+
+/// Where metrics come from, and what is known of the cluster.
+struct Origin {
+    sources: Option<Arc<dyn SourceProvider>>,
+    cluster: Arc<dyn ClusterView>,
+    kubernetes: Option<Kubernetes>,
+}
+
+async fn origin(
+    uri: &Uri,
+    registry: &Arc<Registry>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Origin, AppError> {
+    let failed = |source| AppError::Source { key: uri.key().to_owned(), source };
+    match uri.key() {
+        "none" => Ok(Origin { sources: None, cluster: Arc::new(NoCluster), kubernetes: None }),
+        "host" => {
+            let host = host_source(uri, Arc::clone(clock)).map_err(failed)?;
+            let (cluster, host) = (host.cluster(), Arc::new(host));
+            let sources: Arc<dyn SourceProvider> = Arc::new(HostProvider::new(host));
+            Ok(Origin { sources: Some(sources), cluster, kubernetes: None })
+        }
+        _ => {
+            let connected = kubernetes::connect(uri, Arc::clone(registry), Arc::clone(clock)).await;
+            let kubernetes = connected.map_err(|error| failed(error.into()))?;
+            Ok(Origin {
+                sources: Some(Arc::clone(&kubernetes.provider) as Arc<dyn SourceProvider>),
+                cluster: Arc::clone(&kubernetes.cluster) as Arc<dyn ClusterView>,
+                kubernetes: Some(kubernetes),
+            })
+        }
+    }
+}
+
+fn host_source(
+    uri: &Uri,
+    clock: Arc<dyn Clock>,
+) -> Result<HostSource, Box<dyn std::error::Error + Send + Sync>> {
+    const OPTIONS: [&str; 3] = ["root", "node", "containers"];
+    uri.accept_options(&OPTIONS)?;
+    let given = OPTIONS.iter().filter_map(|name| Some((*name, uri.option(name)?)));
+    Ok(HostSource::new(&HostOptions::from_query(given)?, clock)?)
+}
+
+/// The thread that maintains the store.
+struct Upkeep {
+    /// Dropped to end the thread.
+    stop: std_mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+    failed: mpsc::Receiver<AppError>,
+}
+
+impl Upkeep {
+    fn start(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        registry: Arc<Registry>,
+    ) -> Result<Self, AppError> {
+        let (stop, stopped) = std_mpsc::channel();
+        let (fail, failed) = mpsc::channel(1);
+        let maintain = move || {
+            let lines = RateLimit::new(Duration::from_secs(10));
+            while let Err(std_mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(UPKEEP_PERIOD)
+            {
+                let outcome = catch_unwind(AssertUnwindSafe(|| store.maintain()));
+                telemetry::store::record(&registry, &store.stats());
+                let error = match outcome {
+                    Ok(Ok(_)) => continue,
+                    Ok(Err(error)) => error,
+                    Err(_) => {
+                        let panic = "bug: maintenance panicked".into();
+                        let _ = fail.blocking_send(AppError::Failed(panic));
+                        return;
+                    }
+                };
+                registry.add(&UPKEEP_FAILURES, &[], 1);
+                if matches!(error, heapster_store::Error::Poisoned { .. })
+                    || store.stats().poisoned_by.is_some()
+                {
+                    let _ = fail.blocking_send(AppError::Failed(error.into()));
+                    return;
+                }
+                if let Some(earlier) = lines.admit(clock.monotonic()) {
+                    let error = chain(&error);
+                    warn!(
+                        "the store's maintenance failed and is tried again: {error} \
+                           ({earlier} more failures were not logged)"
+                    );
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("heapster-upkeep".to_owned()).spawn(maintain);
+        let thread = thread
+            .map_err(|source| AppError::System { what: "start a thread for upkeep", source })?;
+        Ok(Self { stop, thread, failed })
+    }
+
+    async fn failed(&mut self) -> AppError {
+        match self.failed.recv().await {
+            Some(error) => error,
+            None => AppError::Failed("bug: maintenance ended by itself".into()),
+        }
+    }
+
+    /// Ends the thread and waits for it, but not for long.
+    async fn stop(self) {
+        drop(self.stop);
+        let join = tokio::task::spawn_blocking(move || self.thread.join());
+        if timeout(STORE_STOP_MAX, join).await.is_err() {
+            warn!("the store's maintenance does not end and is abandoned");
+        }
+    }
+}
+
+/// Collects, stores and serves until `stop` is cancelled.
+///
+/// # Errors
+/// [`AppError`]: could not start, or cannot go on.
+pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppError> {
+    let mut options = AppOptions::from(config);
+    options.store.clock = Arc::new(SystemClock::new());
+    let mut app = App::start(options).await?;
+    let address = config.listen;
+    let listener = TcpListener::bind(address).await;
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = match bound {
+        Ok(bound) => bound,
+        Err(source) => {
+            app.stop().await?;
+            return Err(AppError::Listen { address, source });
+        }
+    };
+    let insecure = !address.ip().is_loopback();
+    app.registry.set(&INSECURE, &[], f64::from(u8::from(insecure)));
+    if insecure {
+        warn!(
+            "serving without TLS and authentication: everyone who reaches {address} can read all \
+               metrics"
+        );
+    }
+    let router = api::router(ApiState {
+        storage: Arc::clone(&app.store) as _,
+        live: Arc::clone(&app.live),
+        clock: Arc::clone(&app.clock),
+        registry: Arc::clone(&app.registry),
+        options: ApiOptions {
+            disable_export: config.disable_export,
+            profiling: config.profiling,
+            resolution: config.resolution,
+            ..ApiOptions::default()
+        },
+    });
+    let closing = stop.clone().cancelled_owned();
+    let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
+    let server = tokio::spawn(http::serve(listener, Arc::new(router), limits, closing));
+    let (source, dir) = (config.source.key(), config.data_dir.display());
+    info!("collecting {source} every {:?} into {dir}", config.resolution);
+    info!("serving on http://{address}/");
+
+    tokio::select! {
+        () = stop.cancelled() => info!("stopping"),
+        error = app.failed() => return Err(error),
+    }
+    let (stopped, _) = tokio::join!(app.stop(), server);
+    stopped?;
+    info!("stopped; everything is stored");
+    Ok(())
+}

@@ -1,2 +1,97 @@
-//! The binary `heapster`.
-fn main() {}
+//! The binary `heapster`: reads the command line, runs, turns the outcome into an exit code.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use heapster_server::app::{self, AppError};
+use heapster_server::cli::{self, Command, Config};
+use heapster_server::telemetry::logging;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let environment = |name: &str| std::env::var(name).ok();
+    match cli::command(arguments, &environment) {
+        Ok(Command::Help) => print(&cli::help()),
+        Ok(Command::Version) => print(&cli::version()),
+        Ok(Command::Serve(config, notes)) => {
+            logging::init(config.log_format, config.log_level);
+            for note in notes {
+                warn!("{note}");
+            }
+            serve(&config)
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "heapster: {error}");
+            let _ = writeln!(std::io::stderr(), "Run `heapster --help` for the flags.");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Prints to stdout; a reader that went away (`heapster help | head`) is no failure.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn serve(config: &Config) -> ExitCode {
+    let outcome = runtime(config).and_then(|runtime| {
+        let outcome = runtime.block_on(async {
+            let stop = CancellationToken::new();
+            stop_on_signals(&stop)?;
+            app::serve(config, stop).await
+        });
+        // A thread that hangs on a disk must not keep the process.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{}. {}", logging::chain(&error), error.advice());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn runtime(config: &Config) -> Result<Runtime, AppError> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = config.threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = builder.thread_name("heapster").enable_all().build();
+    runtime.map_err(|source| AppError::System { what: "start the runtime", source })
+}
+
+/// The first SIGTERM or SIGINT stops in order, the second one at once. A write beyond the limit on
+/// file sizes gives an error instead of a death by SIGXFSZ; SIGPIPE is ignored by Rust's start-up.
+fn stop_on_signals(stop: &CancellationToken) -> Result<(), AppError> {
+    let listen =
+        |kind| signal(kind).map_err(|source| AppError::System { what: "handle signals", source });
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut file_size = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => info!("got SIGTERM"),
+                _ = interrupt.recv() => info!("got SIGINT"),
+                _ = file_size.recv() => continue,
+            }
+            if stop.is_cancelled() {
+                warn!("ending at once");
+                std::process::exit(1);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}

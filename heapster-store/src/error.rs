@@ -44,6 +44,16 @@ pub enum Error {
         /// The newest version this program reads.
         max: u32,
     },
+    /// The data is beyond a limit of the file format.
+    #[error("could not write {}: more than {max} {what}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        max: u64,
+    },
     /// A write or a sync failed before, so nothing is known about what is on disk.
     #[error("store is read-only after a failed {op}; reopen it")]
     Poisoned {

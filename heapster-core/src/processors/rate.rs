@@ -26,8 +26,8 @@ const PLAIN_COUNT: usize = 7;
 /// counter that did not go backwards. It is the average between the two samples, by the kubelet's
 /// clock, however many batches lie between. Only times and counters are remembered.
 ///
-/// A batch not later than the last one passes unchanged. If it is earlier by more than
-/// [`RATE_MEMORY`], the clock was set back: the memory begins afresh with it.
+/// A batch not later than the last one passes unchanged, unless it is earlier by more than
+/// [`RATE_MEMORY`]: then the collector's clock was set back, and batch time goes on from there.
 #[derive(Debug, Default)]
 pub struct RateCalculator {
     last_batch: Option<Timestamp>,
@@ -68,13 +68,16 @@ impl RateCalculator {
         Self { last_batch: Some(batch.timestamp), samples: samples.collect() }
     }
 
-    /// Whether the batch follows the last one. Forgets everything when the clock was set back.
+    /// Whether the batch is the next one. When the clock was set back, what is remembered ages from
+    /// the new time on, for it is still the kubelets' clocks that rates go by.
     fn advance(&mut self, at: Timestamp) -> bool {
         if let Some(last) = self.last_batch.filter(|last| at <= *last) {
             if last.saturating_since(at) <= RATE_MEMORY {
                 return false;
             }
-            self.samples.clear();
+            for sample in self.samples.values_mut() {
+                sample.batch = sample.batch.min(at);
+            }
         }
         self.last_batch = Some(at);
         true

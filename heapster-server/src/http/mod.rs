@@ -1,1 +1,19 @@
-//! HTTP serving.
+//! Serving HTTP: limits on what comes in, a router, and JSON as Go wrote it.
+//!
+//! Knows nothing of metrics. The [`Router`] is used in-process by tests and by the [`server`], which
+//! owns its accept loop because no default one defends itself against slow clients.
+
+mod encoding;
+pub mod gojson;
+mod path;
+mod request;
+mod response;
+mod router;
+pub mod server;
+mod write_timeout;
+
+pub use request::{Params, Query, Request};
+pub(crate) use response::typed;
+pub use response::{Response, html, json, text};
+pub use router::{Handler, Route, Router};
+pub use server::{ServerOptions, serve};

@@ -5,6 +5,7 @@ mod process;
 pub mod rate_limit;
 pub mod registry;
 mod sketch;
+pub mod store;
 #[cfg(test)]
 pub(crate) mod test_clock;
 

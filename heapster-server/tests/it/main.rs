@@ -1,5 +1,11 @@
 //! Integration tests of the server, one module per promise.
 
 mod architecture;
+mod cli;
+mod collector;
+mod golden;
+mod host;
 mod kubelet_decode;
 mod kubernetes;
+mod model_api;
+mod recording;

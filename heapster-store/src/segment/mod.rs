@@ -1,7 +1,19 @@
 //! Segments: immutable files that hold the rows of many sets for one stretch of time of one tier.
 
+mod clocks;
+mod format;
+mod lists;
+mod postings;
 mod reader;
+mod row_group;
+mod sets;
+mod source;
+mod symbols;
+mod table;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use reader::{Segment, SegmentRun};
 pub(crate) use writer::SegmentWriter;

@@ -1,0 +1,13 @@
+//! The load report: what one heapster server costs on a simulated cluster of a given size.
+//!
+//! The server runs as a process of its own and is looked at from outside only: its CPU time and
+//! memory in `/proc`, its files, and its HTTP answers.
+
+mod process;
+mod report;
+mod run;
+mod server_view;
+
+pub use process::{DiskUsage, ProcessUsage};
+pub use report::Report;
+pub use run::{LoadOptions, run};

@@ -1,0 +1,162 @@
+//! [`Config`]: what `heapster serve` needs to know, with every value in its type.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use heapster_core::processors::LabelCopier;
+use heapster_store::Ack;
+
+use crate::telemetry::logging::{LogFormat, LogLevel};
+use crate::uri::Uri;
+
+use super::parser::{UsageError, Values};
+use super::value::{read_duration, read_int, read_ip, read_retention};
+
+/// The configuration of a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where metrics come from.
+    pub source: Uri,
+    /// Where batches go besides the store, in the order given.
+    pub sinks: Vec<Uri>,
+    /// Length of an interval.
+    pub resolution: Duration,
+    /// Longest time of one export to a queued sink.
+    pub export_timeout: Duration,
+    /// Turns the user's labels into labels of sets.
+    pub copier: LabelCopier,
+    /// Directory of the store.
+    pub data_dir: PathBuf,
+    /// How long data is kept; `None` for ever.
+    pub retention: Option<Duration>,
+    /// When a batch counts as stored.
+    pub ack: Ack,
+    /// Where to serve.
+    pub listen: SocketAddr,
+    /// Whether metric-export answers nothing.
+    pub disable_export: bool,
+    /// Whether profiles are served.
+    pub profiling: bool,
+    /// Threads that serve; `None` for one per CPU.
+    pub threads: Option<NonZeroUsize>,
+    /// Form of log lines.
+    pub log_format: LogFormat,
+    /// Least important level to log.
+    pub log_level: LogLevel,
+}
+
+/// Reads an environment variable; tests bring their own.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Config {
+    /// The configuration that checked flag values describe.
+    ///
+    /// # Errors
+    /// [`UsageError`] when values do not go together or name something that cannot be.
+    pub fn from_values(values: &Values, environment: Environment<'_>) -> Result<Self, UsageError> {
+        let sinks = values.all("sink").iter().map(|text| uri("sink", text, environment));
+        let copier = LabelCopier::new(
+            values.get("label-separator"),
+            values.all("store-label"),
+            values.all("ignore-label"),
+        );
+        Ok(Self {
+            source: source(values, environment)?,
+            sinks: sinks.collect::<Result<_, _>>()?,
+            resolution: duration(values, "metric-resolution"),
+            export_timeout: duration(values, "sink-export-data-timeout"),
+            copier: copier
+                .map_err(|error| UsageError::Conflict(format!("--store-label: {error}")))?,
+            data_dir: data_dir(values, environment),
+            retention: read_retention(values.get("retention")).unwrap_or_default(),
+            ack: match values.get("ack") {
+                "durable" => Ack::Durable,
+                "memory" => Ack::Memory,
+                _ => Ack::Buffered,
+            },
+            listen: listen(values)?,
+            disable_export: values.is_set("disable-export"),
+            profiling: values.is_set("profiling"),
+            threads: usize::try_from(int(values, "max-procs")).ok().and_then(NonZeroUsize::new),
+            log_format: values.get("log-format").parse().unwrap_or_default(),
+            log_level: log_level(values),
+        })
+    }
+}
+
+fn duration(values: &Values, name: &str) -> Duration {
+    read_duration(values.get(name)).unwrap_or_default()
+}
+
+fn int(values: &Values, name: &str) -> i64 {
+    read_int(values.get(name)).unwrap_or_default()
+}
+
+fn uri(flag: &'static str, text: &str, environment: Environment<'_>) -> Result<Uri, UsageError> {
+    Uri::parse(text, environment)
+        .map_err(|error| UsageError::Conflict(format!("--{flag}: {error}")))
+}
+
+fn source(values: &Values, environment: Environment<'_>) -> Result<Uri, UsageError> {
+    let text = match values.all("source") {
+        [text] => text.as_str(),
+        // Kubernetes sets this in every container of a pod.
+        [] if environment("KUBERNETES_SERVICE_HOST").is_some() => "kubernetes.summary_api",
+        [] => "host",
+        many => {
+            let count = many.len();
+            return Err(UsageError::Conflict(format!(
+                "Wrong number of sources specified: --source was given {count} times; give one"
+            )));
+        }
+    };
+    let source = uri("source", text, environment)?;
+    match source.key() {
+        "host" | "none" | "kubernetes" | "kubernetes.summary_api" => Ok(source),
+        key => Err(UsageError::Conflict(format!(
+            "Source not recognized: {key}; --source is one of host, kubernetes.summary_api, \
+             kubernetes and none"
+        ))),
+    }
+}
+
+fn data_dir(values: &Values, environment: Environment<'_>) -> PathBuf {
+    let given = values.get("data-dir");
+    if !given.is_empty() {
+        return given.into();
+    }
+    let set = |name| environment(name).filter(|value| value.starts_with('/')).map(PathBuf::from);
+    let home = || set("HOME").map(|home| home.join(".local/share"));
+    if !rustix::process::geteuid().is_root()
+        && let Some(data_home) = set("XDG_DATA_HOME").or_else(home)
+    {
+        return data_home.join("heapster");
+    }
+    "/var/lib/heapster".into()
+}
+
+fn listen(values: &Values) -> Result<SocketAddr, UsageError> {
+    let flag = "listen-ip";
+    let text = values.get(flag);
+    let bad = || UsageError::bad_value(flag, text, "an IP address");
+    let ip = read_ip(text).ok_or_else(bad)?;
+    if !ip.is_loopback() && !values.is_set("insecure-allow-unauthenticated") {
+        return Err(UsageError::Conflict(format!(
+            "--{flag} {text:?} is not loopback, and this version neither encrypts nor asks who \
+             calls: listen on loopback behind a TLS proxy, or give \
+             --insecure-allow-unauthenticated as well"
+        )));
+    }
+    let port = u16::try_from(int(values, "heapster-port")).unwrap_or_default();
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn log_level(values: &Values) -> LogLevel {
+    values.get("log-level").parse().unwrap_or_else(|()| match int(values, "v") {
+        0 => LogLevel::Info,
+        1..=5 => LogLevel::Debug,
+        _ => LogLevel::Trace,
+    })
+}

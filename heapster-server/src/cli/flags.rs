@@ -1,0 +1,322 @@
+//! [`FLAGS`]: every flag there is. Parsing, help and docs/configuration.md come from this table.
+
+use super::value::Kind;
+
+/// A flag of the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// The name without dashes before it; dashes inside, where underscores do as well.
+    pub name: &'static str,
+    /// What it accepts.
+    pub kind: Kind,
+    /// The value when it is not given, in the flag's own spelling; empty when there is none.
+    pub default: &'static str,
+    /// What it does, in one or a few sentences.
+    pub help: &'static str,
+    /// Where it stands in the help, and whether it does anything.
+    pub group: Group,
+}
+
+/// What a flag is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// What is collected and how often.
+    Collecting,
+    /// Where and how long data is kept.
+    Storing,
+    /// The HTTP side.
+    Serving,
+    /// Logs and the process itself.
+    Process,
+    /// Known, but a value that turns it on is refused.
+    NotYet,
+    /// Accepted so that old command lines keep working; has no effect, and says so when given.
+    NoEffect,
+}
+
+impl Group {
+    /// All groups in the order of the help.
+    pub const ALL: [Self; 6] = [
+        Self::Collecting,
+        Self::Storing,
+        Self::Serving,
+        Self::Process,
+        Self::NotYet,
+        Self::NoEffect,
+    ];
+
+    /// The heading.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Collecting => "Collecting",
+            Self::Storing => "Storing",
+            Self::Serving => "Serving",
+            Self::Process => "Logs and process",
+            Self::NotYet => "Not available yet in this version",
+            Self::NoEffect => "Accepted, but without effect",
+        }
+    }
+}
+
+const fn flag(
+    group: Group,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag { name, kind, default, help, group }
+}
+
+use Group::{Collecting, NoEffect, NotYet, Process, Serving, Storing};
+use Kind::{Bool, Choice, Duration, Int, Ip, List, Path, Retention, Text, Uri};
+
+const ONLY_API_SERVER: &str = "It is used only with --api-server.";
+const ALWAYS_STDERR: &str = "Log lines always go to stderr.";
+const ONE_LEVEL: &str = "Use --log-level.";
+
+/// The flags in the order of the help.
+pub const FLAGS: &[Flag] = &[
+    flag(
+        Collecting,
+        "source",
+        Uri,
+        "",
+        "Where metrics come from; exactly one of `host` (this machine), `kubernetes.summary_api` \
+         or `kubernetes` (the nodes of a cluster) and `none` (serve what is stored). Default: \
+         `kubernetes.summary_api` in a pod, `host` elsewhere.",
+    ),
+    flag(
+        Collecting,
+        "sink",
+        Uri,
+        "",
+        "Where batches go besides the store; may be repeated. This version has `log`, which \
+         prints each batch to stdout. `metric` is the store. Others are skipped with an error \
+         in the log.",
+    ),
+    flag(
+        Collecting,
+        "metric-resolution",
+        Duration(5),
+        "1m0s",
+        "Length of an interval; one batch each.",
+    ),
+    flag(
+        Collecting,
+        "sink-export-data-timeout",
+        Duration(0),
+        "20s",
+        "Longest time one export to a sink may take; then it is abandoned and the sink gets the \
+         next batch. The store is waited for without limit.",
+    ),
+    flag(
+        Collecting,
+        "label-separator",
+        Text,
+        ",",
+        "What separates the user's labels that are joined into the label `labels`.",
+    ),
+    flag(
+        Collecting,
+        "ignore-label",
+        List,
+        "",
+        "Labels of Kubernetes objects to leave out of the label `labels`.",
+    ),
+    flag(
+        Collecting,
+        "store-label",
+        List,
+        "",
+        "Labels of Kubernetes objects to store on their own as well; each `name` or `new=old`.",
+    ),
+    flag(
+        Storing,
+        "data-dir",
+        Path,
+        "",
+        "The directory of the store; made if it is missing. Default: `/var/lib/heapster` for \
+         root, else `$XDG_DATA_HOME/heapster` or `~/.local/share/heapster`.",
+    ),
+    flag(
+        Storing,
+        "retention",
+        Retention,
+        "15d",
+        "How long data is kept; units are those of a duration and `d`, `w`. Older data is \
+         deleted.",
+    ),
+    flag(
+        Storing,
+        "ack",
+        Choice(&["durable", "buffered", "memory"]),
+        "buffered",
+        "When a batch counts as stored. `durable`: it is on disk and survives a power failure. \
+         `buffered`: the kernel has it; it survives a crash of this process, and a power failure \
+         costs about a second. `memory`: a crash may cost what is not yet in a segment.",
+    ),
+    flag(
+        Serving,
+        "heapster-port",
+        Int(0, 65_535),
+        "8082",
+        "Port of the HTTP APIs; 0 picks a free one.",
+    ),
+    flag(
+        Serving,
+        "listen-ip",
+        Ip,
+        "127.0.0.1",
+        "Address to listen on; empty for all interfaces. (Heapster listened on all by default.) \
+         One that is not loopback needs --insecure-allow-unauthenticated.",
+    ),
+    flag(
+        Serving,
+        "insecure-allow-unauthenticated",
+        Bool,
+        "false",
+        "Serve on an address that is not loopback without TLS and without asking who calls: \
+         everyone who reaches the port can read all metrics.",
+    ),
+    flag(
+        Serving,
+        "disable-export",
+        Bool,
+        "false",
+        "Answer /api/v1/metric-export with an empty list.",
+    ),
+    flag(Serving, "profiling", Bool, "false", "Serve runtime profiles under /debug/pprof/."),
+    flag(
+        Process,
+        "log-level",
+        Choice(&["", "error", "warn", "info", "debug", "trace"]),
+        "",
+        "Least important level to log. Default: `info`, or what --v asks for.",
+    ),
+    flag(
+        Process,
+        "log-format",
+        Choice(&["auto", "text", "json"]),
+        "auto",
+        "Form of log lines; `auto` is text on a terminal and JSON elsewhere.",
+    ),
+    flag(
+        Process,
+        "v",
+        Int(0, 1_000),
+        "0",
+        "Heapster's verbosity: 1 to 5 is --log-level=debug, more is trace.",
+    ),
+    flag(
+        Process,
+        "max-procs",
+        Int(i64::MIN, 1_024),
+        "0",
+        "Threads that serve requests; less than one is one per CPU.",
+    ),
+    flag(Process, "version", Bool, "false", "Print version and commit, and exit."),
+    flag(Process, "help", Bool, "false", "Print this help, and exit."),
+    flag(NotYet, "tls-cert", Path, "", "Certificate of the HTTP APIs."),
+    flag(NotYet, "tls-key", Path, "", "Key of the certificate."),
+    flag(NotYet, "tls-client-ca", Path, "", "CA of client certificates."),
+    flag(NotYet, "allowed-users", Text, "", "Names of client certificates that are let in."),
+    flag(NotYet, "api-server", Bool, "false", "Serve the metrics API on a secure port of its own."),
+    flag(NoEffect, "historical-source", Text, "", "The store always answers the historical API."),
+    flag(NoEffect, "disable-metric-sink", Bool, "false", "The store has taken the sink's place."),
+    flag(NoEffect, "log-flush-frequency", Duration(0), "5s", "Log lines are written at once."),
+    flag(NoEffect, "logtostderr", Bool, "true", ALWAYS_STDERR),
+    flag(NoEffect, "alsologtostderr", Bool, "false", ALWAYS_STDERR),
+    flag(NoEffect, "log-dir", Path, "", ALWAYS_STDERR),
+    flag(NoEffect, "stderrthreshold", Text, "2", ONE_LEVEL),
+    flag(NoEffect, "vmodule", Text, "", ONE_LEVEL),
+    flag(NoEffect, "log-backtrace-at", Text, ":0", "Backtraces are not logged."),
+    flag(NoEffect, "bind-address", Ip, "0.0.0.0", ONLY_API_SERVER),
+    flag(NoEffect, "secure-port", Int(0, 65_535), "443", ONLY_API_SERVER),
+    flag(NoEffect, "cert-dir", Path, "apiserver.local.config/certificates", ONLY_API_SERVER),
+    flag(NoEffect, "tls-cert-file", Path, "", ONLY_API_SERVER),
+    flag(NoEffect, "tls-private-key-file", Path, "", ONLY_API_SERVER),
+    flag(NoEffect, "tls-ca-file", Path, "", ONLY_API_SERVER),
+    flag(NoEffect, "tls-sni-cert-key", List, "", ONLY_API_SERVER),
+    flag(NoEffect, "authentication-kubeconfig", Path, "", ONLY_API_SERVER),
+    flag(NoEffect, "authentication-token-webhook-cache-ttl", Duration(0), "10s", ONLY_API_SERVER),
+    flag(NoEffect, "authentication-skip-lookup", Bool, "false", ONLY_API_SERVER),
+    flag(NoEffect, "client-ca-file", Path, "", ONLY_API_SERVER),
+    flag(NoEffect, "requestheader-username-headers", List, "x-remote-user", ONLY_API_SERVER),
+    flag(NoEffect, "requestheader-group-headers", List, "x-remote-group", ONLY_API_SERVER),
+    flag(NoEffect, "requestheader-extra-headers-prefix", List, "x-remote-extra-", ONLY_API_SERVER),
+    flag(NoEffect, "requestheader-client-ca-file", Path, "", ONLY_API_SERVER),
+    flag(NoEffect, "requestheader-allowed-names", List, "", ONLY_API_SERVER),
+    flag(NoEffect, "authorization-kubeconfig", Path, "", ONLY_API_SERVER),
+    flag(
+        NoEffect,
+        "authorization-webhook-cache-authorized-ttl",
+        Duration(0),
+        "10s",
+        ONLY_API_SERVER,
+    ),
+    flag(
+        NoEffect,
+        "authorization-webhook-cache-unauthorized-ttl",
+        Duration(0),
+        "10s",
+        ONLY_API_SERVER,
+    ),
+    flag(NoEffect, "contention-profiling", Bool, "false", ONLY_API_SERVER),
+    flag(NoEffect, "enable-swagger-ui", Bool, "false", ONLY_API_SERVER),
+];
+
+/// The flag of that name; `-` and `_` are alike.
+pub fn find(name: &str) -> Option<&'static Flag> {
+    let name = name.replace('_', "-");
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// The flag whose name is nearest to a mistyped one, unless it is something else altogether.
+pub fn nearest(name: &str) -> Option<&'static Flag> {
+    let name = name.replace('_', "-");
+    let distance = |flag: &&Flag| edit_distance(&name, flag.name);
+    let flag = FLAGS.iter().min_by_key(distance)?;
+    (distance(&flag) <= 1 + name.len().min(24) / 5).then_some(flag)
+}
+
+/// How many characters must be added, removed or replaced to turn one text into the other.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (index, char) in a.chars().take(200).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(char != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_is_unique_and_each_default_is_accepted() {
+        for (index, flag) in FLAGS.iter().enumerate() {
+            assert!(FLAGS[..index].iter().all(|other| other.name != flag.name), "{}", flag.name);
+            assert!(!flag.name.contains('_'), "{}", flag.name);
+            if !flag.default.is_empty() {
+                assert!(flag.kind.accepts(flag.default), "{}", flag.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_mistyped_name_finds_its_flag() {
+        let name = |typed| nearest(typed).map(|flag| flag.name);
+        assert_eq!(name("metric_resolutoin"), Some("metric-resolution"));
+        assert_eq!(name("sorce"), Some("source"));
+        assert_eq!(name("port"), None);
+        assert_eq!(name("completely-different-thing"), None);
+    }
+}

@@ -1,0 +1,230 @@
+//! [`Kind`]: what a flag accepts, and the readers of each kind.
+//!
+//! Numbers, truth values and durations are read as Go reads them, since the flags are Heapster's.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// What a flag accepts.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// True or false; `--flag` alone is true.
+    Bool,
+    /// A whole number between the bounds, both included.
+    Int(i64, i64),
+    /// A Go duration of at least this many seconds.
+    Duration(u64),
+    /// A duration with days and weeks, or `forever`.
+    Retention,
+    /// Any text.
+    Text,
+    /// Texts, separated by commas; the flag may be repeated.
+    List,
+    /// A path.
+    Path,
+    /// `KEY[:URL]`; the flag may be repeated.
+    Uri,
+    /// An IP address; empty for all interfaces.
+    Ip,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+impl Kind {
+    /// How the value is called in the help.
+    pub fn placeholder(self) -> String {
+        match self {
+            Self::Bool => "true|false".to_owned(),
+            Self::Int(..) => "NUMBER".to_owned(),
+            Self::Duration(_) => "DURATION".to_owned(),
+            Self::Retention => "DURATION|forever".to_owned(),
+            Self::Text => "TEXT".to_owned(),
+            Self::List => "A,B,…".to_owned(),
+            Self::Path => "PATH".to_owned(),
+            Self::Uri => "KEY[:URL]".to_owned(),
+            Self::Ip => "ADDRESS".to_owned(),
+            Self::Choice(words) => words.join("|"),
+        }
+    }
+
+    /// What is accepted, for an error.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Bool => "true or false".to_owned(),
+            Self::Int(min, i64::MAX) => format!("a whole number from {min} on"),
+            Self::Int(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Duration(0) => "a duration such as 20s, 1m30s or 1h".to_owned(),
+            Self::Duration(min) => {
+                format!("a duration of at least {min} seconds, such as 20s, 1m30s or 1h")
+            }
+            Self::Retention => "a duration such as 36h, 15d or 8w, or forever".to_owned(),
+            Self::Text | Self::List | Self::Path => "text".to_owned(),
+            Self::Uri => "KEY or KEY:URL".to_owned(),
+            Self::Ip => "an IP address such as 127.0.0.1, or nothing for all interfaces".to_owned(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+        }
+    }
+
+    /// Whether the text is of this kind.
+    pub fn accepts(self, text: &str) -> bool {
+        match self {
+            Self::Bool => read_bool(text).is_some(),
+            Self::Int(min, max) => read_int(text).is_some_and(|int| (min..=max).contains(&int)),
+            Self::Duration(min) => {
+                read_duration(text).is_some_and(|duration| duration >= Duration::from_secs(min))
+            }
+            Self::Retention => read_retention(text).is_some(),
+            Self::Text | Self::List => true,
+            Self::Path => !text.contains('\0'),
+            Self::Uri => !text.is_empty() && !text.starts_with(':'),
+            Self::Ip => read_ip(text).is_some(),
+            Self::Choice(words) => words.contains(&text),
+        }
+    }
+
+    /// Whether values of a repeated flag add up; otherwise the last one counts.
+    pub const fn is_repeatable(self) -> bool {
+        matches!(self, Self::List | Self::Uri)
+    }
+}
+
+/// Go's `ParseBool`.
+pub fn read_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A decimal integer.
+pub fn read_int(text: &str) -> Option<i64> {
+    text.parse().ok()
+}
+
+/// An address; the empty text stands for all of them, as in Go.
+pub fn read_ip(text: &str) -> Option<IpAddr> {
+    if text.is_empty() {
+        return Some(Ipv4Addr::UNSPECIFIED.into());
+    }
+    text.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Nanoseconds of Go's units of duration.
+const UNITS: [(&str, u64); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("μs", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+const DAY: (&str, u64) = ("d", 86_400_000_000_000);
+const WEEK: (&str, u64) = ("w", 604_800_000_000_000);
+
+/// Go's `ParseDuration` for durations that are not negative: numbers with units, such as `1h30m`
+/// or `1.5s`, or `0`. At most the 292 years Go knows.
+pub fn read_duration(text: &str) -> Option<Duration> {
+    read_with_units(text, &UNITS)
+}
+
+/// A retention: a duration with days and weeks as well, more than zero; `Some(None)` for `forever`.
+pub fn read_retention(text: &str) -> Option<Option<Duration>> {
+    if text == "forever" {
+        return Some(None);
+    }
+    let units: Vec<_> = UNITS.into_iter().chain([DAY, WEEK]).collect();
+    read_with_units(text, &units).filter(|duration| !duration.is_zero()).map(Some)
+}
+
+fn read_with_units(text: &str, units: &[(&str, u64)]) -> Option<Duration> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut nanos: u64 = 0;
+    while !rest.is_empty() {
+        let (number, tail) = split_while(rest, |char| char.is_ascii_digit() || char == '.');
+        let (unit, tail) = split_while(tail, |char| !char.is_ascii_digit() && char != '.');
+        let unit = units.iter().find(|(name, _)| *name == unit)?.1;
+        nanos = nanos.checked_add(read_number(number, unit)?)?;
+        rest = tail;
+    }
+    i64::try_from(nanos).is_ok().then(|| Duration::from_nanos(nanos))
+}
+
+fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
+    let end = text.find(|char| !belongs(char)).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// A decimal number times a unit, cut off below a nanosecond.
+fn read_number(text: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+    let mut nanos = whole.checked_mul(unit)?;
+    let mut scale = u128::from(unit);
+    for digit in fraction.chars() {
+        let digit = u128::from(digit.to_digit(10)?);
+        // Each digit is cut off by itself; below a nanosecond nothing is left to add.
+        nanos = nanos.checked_add(u64::try_from(digit * scale / 10).ok()?)?;
+        scale /= 10;
+    }
+    Some(nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        for (text, millis) in [
+            ("0", Some(0)),
+            ("1m0s", Some(60_000)),
+            ("1.5h", Some(5_400_000)),
+            ("300ms", Some(300)),
+            (".5s", Some(500)),
+            ("+1s", Some(1_000)),
+            ("1h2m3s4ms", Some(3_723_004)),
+            ("", None),
+            ("5", None),
+            ("s", None),
+            (".s", None),
+            ("-1s", None),
+            ("1 s", None),
+            ("1d", None),
+            ("1s1", None),
+            ("99999999999h", None),
+            ("1.2.3s", None),
+        ] {
+            assert_eq!(read_duration(text), millis.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn retentions_know_days_weeks_and_forever() {
+        let days = |days: u64| Some(Some(Duration::from_secs(days * 86_400)));
+        assert_eq!(read_retention("15d"), days(15));
+        assert_eq!(read_retention("2w1d"), days(15));
+        assert_eq!(read_retention("forever"), Some(None));
+        for text in ["0", "0d", "d", "1y", "-1d", ""] {
+            assert_eq!(read_retention(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_address_means_all_interfaces() {
+        assert_eq!(read_ip(""), Some(Ipv4Addr::UNSPECIFIED.into()));
+        assert!(read_ip("[::1]").unwrap().is_loopback());
+        assert_eq!(read_ip("localhost"), None);
+    }
+}

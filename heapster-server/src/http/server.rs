@@ -1,0 +1,203 @@
+//! The accept loop and the limits of a connection.
+//!
+//! Every wait has an end: for a header, for a body, for a handler, for the peer to read. Every size
+//! has a bound. Beyond the limit on connections new ones wait in the kernel's queue.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::response::{Response, text};
+use super::router::Router;
+use super::write_timeout::{WriteLimits, WriteTimeout};
+
+/// Limits of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptions {
+    /// Connections at one time – at least 1, default 512, as Prometheus.
+    pub connections_max: usize,
+    /// Time for a request's header, also the time an idle connection is kept – default 10 s.
+    pub header_timeout: Duration,
+    /// Bytes of a request's header – at least 8 KiB, default 32 KiB.
+    pub header_bytes_max: usize,
+    /// Headers of a request – default 100.
+    pub headers_max: usize,
+    /// Bytes of a request's URI – default 8 KiB.
+    pub uri_bytes_max: usize,
+    /// Bytes of a request's body – default 16 MiB.
+    pub body_bytes_max: usize,
+    /// Time from a request's header to its answer – default 30 s.
+    pub request_timeout: Duration,
+    /// Time a peer may take without reading a byte of its answer – default 30 s.
+    pub write_timeout: Duration,
+    /// Time a peer may take to read its whole answer – default 120 s.
+    pub response_timeout: Duration,
+    /// Time that requests get to finish at shutdown – default 10 s.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 512,
+            header_timeout: Duration::from_secs(10),
+            header_bytes_max: 32 << 10,
+            headers_max: 100,
+            uri_bytes_max: 8 << 10,
+            body_bytes_max: 16 << 20,
+            request_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            response_timeout: Duration::from_secs(120),
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves until `shutdown` resolves; then lets running requests finish and returns.
+pub async fn serve(
+    listener: TcpListener,
+    router: Arc<Router>,
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()>,
+) {
+    let slots = Arc::new(Semaphore::new(options.connections_max.max(1)));
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let slot = tokio::select! {
+            () = &mut shutdown => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+        };
+        // The semaphore is never closed; without a slot there is nothing to serve with.
+        let Ok(slot) = slot else { break };
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // An answer is written in one go, so small last packets should not wait.
+                let _ = stream.set_nodelay(true);
+                let (router, stopped) = (Arc::clone(&router), stopped.clone());
+                connections.spawn(async move {
+                    serve_connection(stream, router, options, stopped).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                sleep(accept_pause(&error)).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    drop(stop);
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if timeout(options.shutdown_timeout, finished).await.is_err() {
+        tracing::warn!(open = connections.len(), "closing connections that did not finish");
+        connections.shutdown().await;
+    }
+}
+
+/// A peer that gave up costs nothing; without file descriptors only time helps.
+fn accept_pause(error: &io::Error) -> Duration {
+    match error.kind() {
+        io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::Interrupted => Duration::ZERO,
+        _ => Duration::from_millis(200),
+    }
+}
+
+/// Serves one connection, plain or wrapped in TLS, until its end.
+///
+/// When `stopped`'s sender is dropped, the running request is finished and the connection closed.
+pub async fn serve_connection<S>(
+    stream: S,
+    router: Arc<Router>,
+    options: ServerOptions,
+    mut stopped: watch::Receiver<()>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = WriteLimits { stall: options.write_timeout, total: options.response_timeout };
+    let stream = TokioIo::new(WriteTimeout::new(stream, limits));
+    let service = service_fn(move |request| {
+        let router = Arc::clone(&router);
+        async move {
+            let response = answer(&router, request, &options).await;
+            Ok::<_, Infallible>(response.map(Full::new))
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        .max_headers(options.headers_max)
+        // hyper refuses less than 8 KiB.
+        .max_buf_size(options.header_bytes_max.max(8 << 10));
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn answer(
+    router: &Router,
+    request: hyper::Request<Incoming>,
+    options: &ServerOptions,
+) -> Response {
+    if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > options.uri_bytes_max {
+        return text(StatusCode::URI_TOO_LONG, "414 URI Too Long\n");
+    }
+    let (head, body) = request.into_parts();
+    let work = async {
+        let body = match read_body(body, options.body_bytes_max).await {
+            Ok(body) => body,
+            Err(refusal) => return *refusal,
+        };
+        router.handle(http::Request::from_parts(head, body)).await
+    };
+    match timeout(options.request_timeout, work).await {
+        Ok(response) => response,
+        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "503: request took too long\n"),
+    }
+}
+
+async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes, Box<Response>> {
+    let too_large = || Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, "413 Payload Too Large\n"));
+    // What is announced as too large is refused before a byte of it is read.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Box::new(text(StatusCode::BAD_REQUEST, "400 Bad Request\n"))),
+    }
+}

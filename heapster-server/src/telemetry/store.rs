@@ -1,0 +1,75 @@
+//! The statistics of a store as self metrics (`heapster_store_*`).
+
+use heapster_store::Stats;
+
+use super::{Family, FamilyKind, Registry};
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: FamilyKind::Gauge }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: FamilyKind::Counter }
+}
+
+type Read = fn(&Stats) -> u64;
+
+const GAUGES: [(Family, Read); 12] = [
+    (gauge("heapster_store_head_sets", "Label sets in memory."), |s| s.head_sets),
+    (gauge("heapster_store_head_series", "Active series: columns of the sets in memory."), |s| {
+        s.head_columns
+    }),
+    (gauge("heapster_store_head_samples", "Samples in memory."), |s| s.head_samples),
+    (gauge("heapster_store_head_bytes", "Memory of the head."), |s| s.head_bytes),
+    (gauge("heapster_store_head_generations", "Heads in memory."), |s| s.head_generations),
+    (gauge("heapster_store_wal_bytes", "Log that a restart would replay."), |s| s.wal_bytes),
+    (gauge("heapster_store_segments", "Segments."), |s| s.segments),
+    (gauge("heapster_store_segment_bytes", "Length of all segments."), |s| s.segment_bytes),
+    (gauge("heapster_store_segment_samples", "Samples in segments."), |s| s.segment_samples),
+    (
+        gauge("heapster_store_quarantined_files", "Files found damaged or missing at the start."),
+        |s| s.quarantined_files,
+    ),
+    (
+        gauge("heapster_store_clock_suspect", "1 while deletions wait because the clock jumped."),
+        |s| u64::from(s.is_clock_suspect),
+    ),
+    (
+        gauge("heapster_store_poisoned", "1 when the store takes no more data until a restart."),
+        |s| u64::from(s.poisoned_by.is_some()),
+    ),
+];
+
+const COUNTERS: [(Family, Read); 7] = [
+    (counter("heapster_store_appended_samples_total", "Samples taken."), |s| s.appended_samples),
+    (counter("heapster_store_duplicate_samples_total", "Samples that were there already."), |s| {
+        s.duplicate_samples
+    }),
+    (
+        counter("heapster_store_replaced_samples_total", "Samples that replaced another value."),
+        |s| s.replaced_samples,
+    ),
+    (counter("heapster_store_batches_total", "Batches written to the log."), |s| s.batches),
+    (counter("heapster_store_syncs_total", "Syncs of the log."), |s| s.syncs),
+    (counter("heapster_store_flushes_total", "Segments written."), |s| s.flushes),
+    (
+        counter("heapster_store_expired_segments_total", "Segments deleted because of their age."),
+        |s| s.expired_segments,
+    ),
+];
+
+const REJECTED: Family =
+    counter("heapster_store_rejected_samples_total", "Samples refused, by reason.");
+
+/// Takes the statistics over.
+pub fn record(registry: &Registry, stats: &Stats) {
+    for (family, read) in &GAUGES {
+        registry.set(family, &[], read(stats) as f64);
+    }
+    for (family, read) in &COUNTERS {
+        registry.set_total(family, &[], read(stats));
+    }
+    for (reason, samples) in stats.rejected_samples.iter() {
+        registry.set_total(&REJECTED, &[("reason", reason.as_str())], samples);
+    }
+}

@@ -1,0 +1,204 @@
+//! Chunks: the values of one column in one row group, encoded in the cheapest known way.
+//!
+//! A chunk does not know how many values it has; whoever refers to it does. The layout is described
+//! in `docs/format/chunk.md`.
+
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod floats;
+mod ints;
+mod summary;
+mod tag;
+mod times;
+
+#[cfg(test)]
+mod tests;
+
+use heapster_core::Value;
+use heapster_core::storage::{Summary, Values};
+
+use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
+use tag::{Codec, Tag};
+
+pub(crate) use summary::{is_same as is_same_summary, summarize};
+pub(crate) use times::{decode as decode_times, encode as encode_times};
+
+/// Most rows of a row group, hence most values of a chunk.
+pub(crate) const CHUNK_VALUES_MAX: usize = 65_536;
+/// The greatest codec number this program knows.
+pub(crate) const CODEC_MAX: u8 = Codec::Changes as u8;
+/// From so many values on a chunk stores its summary. Fewer are decoded as fast as a summary is
+/// read, and it would cost them a tenth of their size.
+const SUMMARY_VALUES_MIN: usize = 128;
+
+/// Appends a chunk. `values` has from 1 to [`CHUNK_VALUES_MAX`] values.
+pub(crate) fn encode(values: &Values, out: &mut Vec<u8>) {
+    assert!(
+        (1..=CHUNK_VALUES_MAX).contains(&values.len()),
+        "bug: a chunk of {} values (invariant C1)",
+        values.len()
+    );
+    let mut body = Vec::new();
+    let mut tag = match values {
+        Values::Ints(values) => ints::encode(values, &mut body),
+        Values::Floats(values) => floats::encode(values, &mut body),
+        Values::Mixed(values) => encode_mixed(values, &mut body),
+    };
+    let summary = match tag.codec {
+        Codec::Constant | Codec::Runs | Codec::Mixed => None,
+        _ if values.len() < SUMMARY_VALUES_MIN => None,
+        _ => summarize(values),
+    };
+    tag.summary = summary.is_some();
+    out.push(tag.to_byte());
+    if let Some(summary) = summary {
+        summary::put(&summary, out);
+    }
+    out.append(&mut body);
+}
+
+fn encode_mixed(values: &[Value], out: &mut Vec<u8>) -> Tag {
+    let ints: Vec<i64> = values.iter().filter_map(|value| value.as_int()).collect();
+    let floats: Vec<f64> = values
+        .iter()
+        .filter_map(|value| match value {
+            Value::Int(_) => None,
+            Value::Float(value) => Some(*value),
+        })
+        .collect();
+    if floats.is_empty() {
+        return ints::encode(&ints, out);
+    }
+    if ints.is_empty() {
+        return floats::encode(&floats, out);
+    }
+    let mut kinds = vec![0_u8; values.len().div_ceil(8)];
+    for (byte, of_byte) in kinds.iter_mut().zip(values.chunks(8)) {
+        for (bit, value) in of_byte.iter().enumerate() {
+            if matches!(value, Value::Float(_)) {
+                *byte |= 1_u8.wrapping_shl(bit as u32);
+            }
+        }
+    }
+    out.append(&mut kinds);
+    let mut body = Vec::new();
+    let tag = ints::encode(&ints, &mut body);
+    put_u64(out, body.len() as u64);
+    out.push(tag.to_byte());
+    out.append(&mut body);
+    let tag = floats::encode(&floats, &mut body);
+    out.push(tag.to_byte());
+    out.append(&mut body);
+    Tag::plain(Codec::Mixed)
+}
+
+/// Decodes a chunk of `count` values; replaces what `into` holds and reuses its memory.
+///
+/// # Errors
+/// [`Malformed`], after which `into` holds nothing of use.
+pub(crate) fn decode(chunk: &[u8], count: usize, into: &mut Values) -> Decoded<()> {
+    if !(1..=CHUNK_VALUES_MAX).contains(&count) {
+        return Err(Malformed::Bytes("a chunk has no values or too many"));
+    }
+    let mut body = ByteReader::new(chunk);
+    let tag = Tag::from_byte(body.u8()?)?;
+    if tag.summary {
+        summary::get(&mut body, count)?;
+    }
+    match tag.codec {
+        Codec::FloatConstant | Codec::Decimals | Codec::Xor => {
+            let mut floats = match std::mem::take(into) {
+                Values::Floats(floats) => floats,
+                _ => Vec::new(),
+            };
+            floats.clear();
+            let result = floats::decode(tag, body, count, &mut floats);
+            *into = Values::Floats(floats);
+            result
+        }
+        Codec::Mixed => {
+            *into = Values::Mixed(decode_mixed(body, count)?);
+            Ok(())
+        }
+        _ => {
+            let mut ints = match std::mem::take(into) {
+                Values::Ints(ints) => ints,
+                _ => Vec::new(),
+            };
+            ints.clear();
+            let result = ints::decode(tag, body, count, &mut ints);
+            *into = Values::Ints(ints);
+            result
+        }
+    }
+}
+
+fn decode_mixed(mut body: ByteReader<'_>, count: usize) -> Decoded<Vec<Value>> {
+    let kinds = body.take(count.div_ceil(8))?;
+    let is_float = |index: usize| {
+        let byte = kinds.get(index >> 3).copied().unwrap_or(0);
+        byte.wrapping_shr((index & 7) as u32) & 1 == 1
+    };
+    let floats_count = (0..count).filter(|index| is_float(*index)).count();
+    let ints_count = count.saturating_sub(floats_count);
+    if floats_count == 0 || ints_count == 0 {
+        return Err(Malformed::Bytes("mixed values are all of one kind"));
+    }
+    let len = body.len_up_to(chunk_len_max(count))?;
+    let tag = inner_tag(body.u8()?)?;
+    let mut ints = Vec::new();
+    ints::decode(tag, ByteReader::new(body.take(len)?), ints_count, &mut ints)?;
+    let tag = inner_tag(body.u8()?)?;
+    let mut floats = Vec::new();
+    floats::decode(tag, body, floats_count, &mut floats)?;
+    let (mut ints, mut floats) = (ints.into_iter(), floats.into_iter());
+    let value = |index| {
+        if is_float(index) { floats.next().map(Value::Float) } else { ints.next().map(Value::Int) }
+    };
+    (0..count).map(value).collect::<Option<_>>().ok_or(Malformed::Bytes("a mixed value is missing"))
+}
+
+fn inner_tag(byte: u8) -> Decoded<Tag> {
+    let tag = Tag::from_byte(byte)?;
+    if tag.summary {
+        return Err(Malformed::Bytes("an inner chunk has a summary"));
+    }
+    Ok(tag)
+}
+
+/// More bytes than any encoding of so many values takes.
+pub(crate) fn chunk_len_max(count: usize) -> usize {
+    count.saturating_mul(24).saturating_add(256)
+}
+
+/// The summary of a chunk of `count` values, when it is stored or costs next to nothing.
+///
+/// # Errors
+/// [`Malformed`] when the head of the chunk cannot be read.
+pub(crate) fn stored_summary(chunk: &[u8], count: usize) -> Decoded<Option<Summary>> {
+    let mut body = ByteReader::new(chunk);
+    let tag = Tag::from_byte(body.u8()?)?;
+    if tag.summary {
+        return summary::get(&mut body, count).map(Some);
+    }
+    if !(1..=CHUNK_VALUES_MAX).contains(&count) {
+        return Err(Malformed::Bytes("a chunk has no values or too many"));
+    }
+    match tag.codec {
+        Codec::Constant | Codec::Runs => {
+            let mut runs = Vec::new();
+            ints::for_each_run(tag, body, count, |value, len| runs.push((value, len)))?;
+            Ok(summary::of_runs(runs))
+        }
+        Codec::FloatConstant => {
+            let value = f64::from_bits(body.fixed_u64()?);
+            Ok(summary::of_floats(std::iter::repeat_n(value, count)))
+        }
+        _ => Ok(None),
+    }
+}

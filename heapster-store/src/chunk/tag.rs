@@ -1,0 +1,89 @@
+//! The first byte of a chunk: codec and flags.
+
+use crate::codec::{Decoded, Malformed};
+
+/// How the values of a chunk are encoded. Zero is reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Codec {
+    /// One integer, for all values.
+    Constant = 1,
+    /// Integers with how often each is repeated.
+    Runs = 2,
+    /// Integers as offsets from a base.
+    Offsets = 3,
+    /// Integers as differences from the value before.
+    Deltas = 4,
+    /// Integers as differences of differences.
+    Curves = 5,
+    /// One float, for all values.
+    FloatConstant = 6,
+    /// Floats that are integers divided by a power of ten.
+    Decimals = 7,
+    /// Floats as XOR with the value before.
+    Xor = 8,
+    /// Integers and floats.
+    Mixed = 9,
+    /// Integers with a bit for each that says whether it differs from the one before.
+    Changes = 10,
+}
+
+const CODEC_BITS: u8 = 0b0001_1111;
+const PATCHED: u8 = 0b0010_0000;
+const SCALED: u8 = 0b0100_0000;
+const SUMMARY: u8 = 0b1000_0000;
+
+/// Codec and flags of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    /// How the values are encoded.
+    pub codec: Codec,
+    /// Whether values that do not fit their field follow as exceptions; packed integers only.
+    pub patched: bool,
+    /// Whether a common divisor is stored; packed integers only.
+    pub scaled: bool,
+    /// Whether a summary is stored.
+    pub summary: bool,
+}
+
+impl Tag {
+    /// A tag without flags.
+    pub(crate) fn plain(codec: Codec) -> Self {
+        Self { codec, patched: false, scaled: false, summary: false }
+    }
+
+    pub(crate) fn to_byte(self) -> u8 {
+        let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        self.codec as u8
+            | flag(self.patched, PATCHED)
+            | flag(self.scaled, SCALED)
+            | flag(self.summary, SUMMARY)
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Decoded<Self> {
+        let codec = match byte & CODEC_BITS {
+            1 => Codec::Constant,
+            2 => Codec::Runs,
+            3 => Codec::Offsets,
+            4 => Codec::Deltas,
+            5 => Codec::Curves,
+            6 => Codec::FloatConstant,
+            7 => Codec::Decimals,
+            8 => Codec::Xor,
+            9 => Codec::Mixed,
+            10 => Codec::Changes,
+            0 => return Err(Malformed::Bytes("a chunk has the reserved codec 0")),
+            unknown => return Err(Malformed::Unknown(unknown)),
+        };
+        let is_packed = matches!(codec, Codec::Offsets | Codec::Deltas | Codec::Curves);
+        if byte & (PATCHED | SCALED) != 0 && !is_packed {
+            return Err(Malformed::Bytes("a chunk has a flag its codec does not know"));
+        }
+        Ok(Self {
+            codec,
+            patched: byte & PATCHED != 0,
+            scaled: byte & SCALED != 0,
+            summary: byte & SUMMARY != 0,
+        })
+    }
+}

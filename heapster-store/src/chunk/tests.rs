@@ -1,0 +1,256 @@
+//! Promises of chunks: every bit survives, hostile bytes are refused, small data stays small.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic"
+)]
+
+use heapster_core::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::codec::hex_example;
+
+fn bits(values: &Values) -> Vec<(bool, u64)> {
+    (0..values.len())
+        .map(|index| match values.get(index) {
+            Value::Int(value) => (false, value.cast_unsigned()),
+            Value::Float(value) => (true, value.to_bits()),
+        })
+        .collect()
+}
+
+/// Encodes, decodes, compares bit for bit and returns the encoded length.
+#[track_caller]
+fn check(values: &Values) -> usize {
+    let mut chunk = Vec::new();
+    encode(values, &mut chunk);
+    assert!(chunk.len() <= chunk_len_max(values.len()), "{} bytes", chunk.len());
+    let mut decoded = Values::default();
+    decode(&chunk, values.len(), &mut decoded).unwrap();
+    assert_eq!(bits(values), bits(&decoded));
+    if let Some(summary) = stored_summary(&chunk, values.len()).unwrap() {
+        assert!(is_same_summary(&summary, &summarize(&decoded).unwrap()), "{summary:?}");
+    }
+    chunk.len()
+}
+
+fn any_int() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        any::<i64>(),
+        -3_i64..3,
+        prop::sample::select(vec![i64::MIN, i64::MIN + 1, i64::MAX, 0, -1, 1 << 53]),
+        (0_i64..1000).prop_map(|pages| pages * 4096),
+    ]
+}
+
+fn any_float() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        any::<u64>().prop_map(f64::from_bits),
+        (-1000_i64..1000).prop_map(|value| value as f64 / 8.0),
+        (-1000_i64..1000).prop_map(|value| value as f64 / 100.0),
+        (-9_i64..9).prop_map(|value| value as f64),
+        prop::sample::select(vec![
+            0.0,
+            -0.0,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            f64::from_bits(0x7ff0_0000_0000_0002),
+            f64::MIN_POSITIVE / 2.0,
+            f64::MAX,
+        ]),
+    ]
+}
+
+fn any_values() -> impl Strategy<Value = Values> {
+    let value = prop_oneof![any_int().prop_map(Value::Int), any_float().prop_map(Value::Float)];
+    prop_oneof![
+        prop::collection::vec(any_int(), 1..300).prop_map(Values::Ints),
+        // A walk, as counters and gauges are.
+        prop::collection::vec(-50_i64..5000, 1..300).prop_map(|steps| {
+            let mut at = 1_i64 << 50;
+            Values::Ints(
+                steps
+                    .iter()
+                    .map(|step| {
+                        at += step;
+                        at
+                    })
+                    .collect(),
+            )
+        }),
+        prop::collection::vec((any_int(), 1_usize..20), 1..20).prop_map(|runs| {
+            Values::Ints(runs.iter().flat_map(|(v, n)| std::iter::repeat_n(*v, *n)).collect())
+        }),
+        prop::collection::vec(any_float(), 1..300).prop_map(Values::Floats),
+        prop::collection::vec((-1000_i64..1000).prop_map(|v| v as f64 / 100.0), 1..300)
+            .prop_map(Values::Floats),
+        prop::collection::vec(value, 1..200).prop_map(Values::Mixed),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_value_survives_bit_for_bit(values in any_values()) {
+        check(&values);
+    }
+
+    #[test]
+    fn random_bytes_are_refused_or_decoded_but_never_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        count in prop_oneof![0_usize..300, Just(CHUNK_VALUES_MAX), Just(usize::MAX)],
+        codec in 0_u8..13,
+    ) {
+        let mut chunk = vec![codec];
+        chunk.extend_from_slice(&bytes);
+        for chunk in [&bytes[..], &chunk[..]] {
+            let mut values = Values::default();
+            if decode(chunk, count, &mut values).is_ok() {
+                prop_assert_eq!(values.len(), count);
+            }
+            let _ = stored_summary(chunk, count);
+            let mut times = Vec::new();
+            if decode_times(chunk, 5, count, &mut times).is_ok() {
+                prop_assert!(times.is_sorted_by(|a, b| a < b));
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_refused_or_decoded_but_never_panics(
+        values in any_values(), at: prop::sample::Index, to: u8, cut: prop::sample::Index,
+    ) {
+        let mut chunk = Vec::new();
+        encode(&values, &mut chunk);
+        let short = cut.index(chunk.len());
+        let mut decoded = Values::default();
+        prop_assert!(decode(&chunk[..short], values.len(), &mut decoded).is_err());
+        let at = at.index(chunk.len());
+        chunk[at] = to;
+        if decode(&chunk, values.len(), &mut decoded).is_ok() {
+            prop_assert_eq!(decoded.len(), values.len());
+        }
+        let _ = stored_summary(&chunk, values.len());
+    }
+
+    #[test]
+    fn timestamps_survive(
+        first in Timestamp::MIN.as_millis()..=Timestamp::EPOCH.as_millis(),
+        steps in prop::collection::vec(1_i64..100_000_000, 0..300),
+    ) {
+        let mut times = vec![first];
+        times.extend(steps.iter().scan(first, |at, step| { *at += step; Some(*at) }));
+        let mut bytes = Vec::new();
+        encode_times(&times, &mut bytes);
+        let mut decoded = Vec::new();
+        decode_times(&bytes, first, times.len(), &mut decoded).unwrap();
+        prop_assert_eq!(times, decoded);
+    }
+}
+
+#[test]
+fn the_extremes_survive_next_to_each_other() {
+    check(&Values::Ints(vec![i64::MIN, i64::MAX, 0, i64::MIN, -1, 1, i64::MAX]));
+    check(&Values::Ints(vec![0, i64::MIN]));
+    check(&Values::Ints(vec![i64::MIN, 0, i64::MIN, 0]));
+    check(&Values::Ints(vec![i64::MAX]));
+    check(&Values::Floats(vec![0.0, -0.0, f64::NAN, f64::MAX, f64::MIN, 5e-324]));
+    check(&Values::Ints((0..CHUNK_VALUES_MAX as i64).map(|i| i * i).collect()));
+}
+
+#[test]
+fn whole_and_decimal_floats_are_as_cheap_as_integers() {
+    let ints = check(&Values::Ints((0..60).map(|i| i * 7 % 13).collect()));
+    let whole = Values::Floats((0..60).map(|i| f64::from(i * 7 % 13)).collect());
+    let tenths = Values::Floats((0..60).map(|i| f64::from(i * 7 % 13) / 10.0).collect());
+    assert!(check(&whole) <= ints + 2);
+    assert!(check(&tenths) <= ints + 2);
+}
+
+#[test]
+fn unchanged_values_cost_a_few_bytes() {
+    assert!(check(&Values::Ints(vec![5 << 30; 60])) <= 7);
+    let mut limit = vec![5 << 30; 30];
+    limit.extend([6 << 30; 30]);
+    assert!(check(&Values::Ints(limit)) <= 15);
+    assert_eq!(check(&Values::Floats(vec![f64::NAN; 60])), 9);
+}
+
+#[test]
+fn values_that_often_stay_cost_little_while_they_stay() {
+    let wild: Vec<i64> = (0..60_i64).map(|i| (i * i * i * 7_919 + 17) % 1_000_003).collect();
+    let mut calm = Vec::new();
+    for value in wild.iter().take(20) {
+        // Stays of 1, 3 and 5 rows.
+        calm.extend(std::iter::repeat_n(*value, 1 + 2 * (calm.len() % 3)));
+    }
+    calm.resize(60, 0);
+    let (wild, calm) = (check(&Values::Ints(wild)), check(&Values::Ints(calm)));
+    assert!(calm * 3 < wild * 2, "{calm} against {wild} bytes");
+}
+
+#[test]
+fn a_counter_that_begins_again_does_not_widen_its_neighbours() {
+    let steady: Vec<i64> = (0..60).map(|i| (1 << 50) + i * 1000 + i % 7).collect();
+    let mut reset = steady.clone();
+    for value in &mut reset[30..] {
+        *value -= 1 << 50;
+    }
+    let (steady, reset) = (check(&Values::Ints(steady)), check(&Values::Ints(reset)));
+    assert!(reset <= steady + 32, "{reset} against {steady} bytes");
+}
+
+#[test]
+fn a_missed_scrape_does_not_spoil_a_regular_clock() {
+    let mut times: Vec<i64> = (0..240).map(|i| 1_700_000_000_000 + i * 15_000).collect();
+    times.remove(100);
+    let mut bytes = Vec::new();
+    encode_times(&times, &mut bytes);
+    assert!(bytes.len() <= 16, "{} bytes", bytes.len());
+}
+
+#[test]
+fn summaries_of_long_chunks_are_stored_and_exact() {
+    let values = Values::Ints((0..1000).map(|i| (i * 7919) % 1009 - 500).collect());
+    let mut chunk = Vec::new();
+    encode(&values, &mut chunk);
+    assert_eq!(stored_summary(&chunk, 1000), Ok(summarize(&values)));
+    assert!(stored_summary(&chunk, 1000).unwrap().is_some());
+    let floats = Values::Floats((0..1000).map(|i| f64::from(i).sqrt()).collect());
+    chunk.clear();
+    encode(&floats, &mut chunk);
+    assert_eq!(stored_summary(&chunk, 1000).unwrap(), summarize(&floats));
+}
+
+#[test]
+fn nan_is_a_summarys_extreme_only_when_there_is_nothing_else() {
+    let summary = summarize(&Values::Floats(vec![f64::NAN, 2.0, f64::NAN, 1.0])).unwrap();
+    assert_eq!((summary.min, summary.max), (Value::Float(1.0), Value::Float(2.0)));
+    assert_eq!(summary.resets, 0);
+    let summary = summarize(&Values::Floats(vec![f64::NAN; 2])).unwrap();
+    assert_eq!((summary.min, summary.max), (Value::Float(f64::NAN), Value::Float(f64::NAN)));
+}
+
+#[test]
+fn unknown_codecs_are_named() {
+    let mut values = Values::default();
+    assert_eq!(decode(&[11, 0], 1, &mut values), Err(Malformed::Unknown(11)));
+    assert_eq!(
+        decode(&[0, 0], 1, &mut values),
+        Err(Malformed::Bytes("a chunk has the reserved codec 0"))
+    );
+}
+
+#[test]
+fn the_worked_example_of_the_format_page_decodes() {
+    let example = hex_example(include_str!("../../../docs/format/chunk.md"));
+    let mut values = Values::default();
+    decode(&example, 8, &mut values).unwrap();
+    let expected = Values::Ints(vec![4096, 8192, 8192, 4096, 409_600, 8192, 8192, 4096]);
+    assert_eq!(values, expected);
+    let mut encoded = Vec::new();
+    encode(&expected, &mut encoded);
+    assert_eq!(encoded, example);
+}

@@ -1,0 +1,336 @@
+//! The head: recent rows in memory, backed by one log file.
+//!
+//! A head belongs to a *generation*. The newest takes rows; older ones are frozen and wait to become
+//! a segment. One writer changes a head (through [`apply::Applier`]), many read it.
+//!
+//! Locks, in the order they are taken: the index, the queue of new sets, the state of one set. Each
+//! is held for a bounded time that depends on one set, never on a batch or a query; the index is
+//! the exception, and the writer never takes it.
+
+pub(crate) mod apply;
+pub(crate) mod encode;
+mod index;
+pub(crate) mod row;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use heapster_core::storage::{Column, Samples, Selector, Values};
+use heapster_core::{Labels, TimeRange, Timestamp, Value};
+use parking_lot::{Mutex, RwLock};
+
+use crate::wal::bytes::Reader;
+use index::Index;
+use row::Tail;
+
+/// The columns of a set in the order they were first seen; shared by sets that look alike.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub columns: Box<[Column]>,
+    /// Positions in the order of names.
+    sorted: Box<[u16]>,
+}
+
+impl Layout {
+    /// A layout; at most [`row::COLUMNS_MAX`] columns, each name once.
+    pub fn new(columns: Vec<Column>) -> Self {
+        let mut sorted: Box<[u16]> = (0..columns.len() as u16).collect();
+        sorted.sort_by(|a, b| columns[usize::from(*a)].name.cmp(&columns[usize::from(*b)].name));
+        Self { columns: columns.into(), sorted }
+    }
+
+    fn has_each_name_once(&self) -> bool {
+        let name = |position: &u16| &self.columns[usize::from(*position)].name;
+        self.sorted.windows(2).all(|pair| name(&pair[0]) != name(&pair[1]))
+    }
+
+    /// The position of a column.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        let by_name = |position: &u16| self.columns[usize::from(*position)].name.as_str().cmp(name);
+        let found = self.sorted.binary_search_by(by_name).ok()?;
+        Some(usize::from(self.sorted[found]))
+    }
+}
+
+/// One generation of recent rows.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Number of the generation and of its log file.
+    pub generation: u64,
+    /// Sets that the index does not know yet. The writer only pushes here, so that it never waits
+    /// for a query.
+    queue: Mutex<Vec<Arc<HeadSet>>>,
+    index: RwLock<Index>,
+    /// Bytes of memory, roughly: sets with their labels and index, rows, and what the writer keeps.
+    pub bytes: AtomicUsize,
+    pub sets: AtomicUsize,
+    pub columns: AtomicUsize,
+    pub samples: AtomicU64,
+    /// Length of the log file; set when the head takes no more rows.
+    pub wal_bytes: AtomicU64,
+    oldest: AtomicI64,
+    newest: AtomicI64,
+}
+
+/// One set of a head.
+#[derive(Debug)]
+pub(crate) struct HeadSet {
+    pub labels: Labels,
+    /// Sequence of the batch that brought the set.
+    first_seq: u64,
+    state: Mutex<SetState>,
+}
+
+#[derive(Debug)]
+struct SetState {
+    layout: Arc<Layout>,
+    /// Layouts of before, each with the sequence of the batch that ended it.
+    older: Vec<(u64, Arc<Layout>)>,
+    main: RunBytes,
+    /// Rows that came late. Their runs overlap the main one in time.
+    late: Vec<RunBytes>,
+}
+
+/// Coded rows in the order of time, which is also that of their batches.
+#[derive(Clone, Debug, Default)]
+struct RunBytes {
+    bytes: Vec<u8>,
+    first: i64,
+    last: i64,
+}
+
+impl Head {
+    /// An empty head.
+    pub fn new(generation: u64) -> Self {
+        Self {
+            generation,
+            queue: Mutex::default(),
+            index: RwLock::default(),
+            bytes: AtomicUsize::new(0),
+            sets: AtomicUsize::new(0),
+            columns: AtomicUsize::new(0),
+            samples: AtomicU64::new(0),
+            wal_bytes: AtomicU64::new(0),
+            oldest: AtomicI64::new(i64::MAX),
+            newest: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Whether the head has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.bounds().is_none()
+    }
+
+    /// Time of the oldest and the newest row.
+    pub fn bounds(&self) -> Option<TimeRange> {
+        let (oldest, newest) =
+            (self.oldest.load(Ordering::Acquire), self.newest.load(Ordering::Acquire));
+        (oldest <= newest)
+            .then(|| TimeRange::new(Timestamp::from_millis(oldest), Timestamp::from_millis(newest)))
+    }
+
+    /// Makes the index know every set. Called by readers, and by maintenance so that a query after
+    /// many new sets need not do it all.
+    pub fn catch_up(&self) {
+        if self.queue.lock().is_empty() {
+            return;
+        }
+        let mut index = self.index.write();
+        let new = std::mem::take(&mut *self.queue.lock());
+        for set in new {
+            index.add(set);
+        }
+    }
+
+    /// The sets that satisfy the selector as of batch `seq`, in no particular order, each with its
+    /// columns that the selector wants.
+    pub fn select(&self, selector: &Selector, seq: u64) -> Vec<(Arc<HeadSet>, Vec<Column>)> {
+        if !self.bounds().is_some_and(|bounds| bounds.overlaps(&selector.range)) {
+            return Vec::new();
+        }
+        self.catch_up();
+        let mut found = self.index.read().select(&selector.matchers);
+        found.retain(|set| set.first_seq <= seq);
+        let with_columns = found.into_iter().filter_map(|set| {
+            let columns = set.columns(selector, seq);
+            (!columns.is_empty()).then_some((set, columns))
+        });
+        with_columns.collect()
+    }
+
+    /// Every set, in no particular order.
+    pub fn all_sets(&self) -> Vec<Arc<HeadSet>> {
+        self.catch_up();
+        self.index.read().select(&[])
+    }
+
+    fn push(&self, set: Arc<HeadSet>) {
+        self.queue.lock().push(set);
+    }
+
+    fn extend_bounds(&self, at: i64) {
+        self.oldest.fetch_min(at, Ordering::AcqRel);
+        self.newest.fetch_max(at, Ordering::AcqRel);
+    }
+}
+
+impl HeadSet {
+    fn new(labels: Labels, layout: Arc<Layout>, first_seq: u64) -> Self {
+        let state =
+            SetState { layout, older: Vec::new(), main: RunBytes::default(), late: Vec::new() };
+        Self { labels, first_seq, state: Mutex::new(state) }
+    }
+
+    /// The columns the set had as of batch `seq` and the selector wants; none when no run comes
+    /// near the range.
+    fn columns(&self, selector: &Selector, seq: u64) -> Vec<Column> {
+        let layout = {
+            let state = self.state.lock();
+            if !state.runs().any(|run| run.overlaps(selector.range)) {
+                return Vec::new();
+            }
+            state.layout_at(seq)
+        };
+        let wanted = layout.columns.iter().filter(|c| selector.columns.contains(&c.name));
+        wanted.cloned().collect()
+    }
+
+    /// The columns after the last batch.
+    pub fn layout(&self) -> Arc<Layout> {
+        Arc::clone(&self.state.lock().layout)
+    }
+
+    /// Reads columns as of batch `seq`: for each name its samples in the range.
+    ///
+    /// The lock is held to copy the coded rows, not to decode them.
+    pub fn read(&self, columns: &[Column], range: TimeRange, seq: u64) -> Vec<Samples> {
+        let (layout, runs) = {
+            let state = self.state.lock();
+            let near = state.runs().filter(|run| run.overlaps(range));
+            (Arc::clone(&state.layout), near.cloned().collect::<Vec<_>>())
+        };
+        let positions: Vec<_> = columns.iter().map(|c| layout.position(&c.name)).collect();
+        if let [run] = &*runs {
+            let mut samples = vec![Samples::default(); columns.len()];
+            run.for_each_row(range, seq, |tail| {
+                for (position, into) in positions.iter().zip(&mut samples) {
+                    if let Some(value) = position.and_then(|position| tail.cell(position)) {
+                        into.timestamps.push(Timestamp::from_millis(tail.time));
+                        push_value(&mut into.values, value);
+                    }
+                }
+            });
+            return samples;
+        }
+        let mut cells = vec![Vec::new(); columns.len()];
+        for run in &runs {
+            run.for_each_row(range, seq, |tail| {
+                for (position, into) in positions.iter().zip(&mut cells) {
+                    if let Some(value) = position.and_then(|position| tail.cell(position)) {
+                        into.push((tail.time, tail.seq, value));
+                    }
+                }
+            });
+        }
+        cells.into_iter().map(latest_of_each_time).collect()
+    }
+
+    /// The cells written so far for one moment, by column; a later batch hides an earlier one.
+    fn cells_at(&self, time: i64) -> Vec<Option<Value>> {
+        let moment = Timestamp::from_millis(time);
+        let range = TimeRange::new(moment, moment);
+        let runs: Vec<_> = {
+            let state = self.state.lock();
+            state.runs().filter(|run| run.overlaps(range)).cloned().collect()
+        };
+        let mut cells: Vec<Option<(u64, Value)>> = Vec::new();
+        for run in runs {
+            run.for_each_row(range, u64::MAX, |tail| {
+                cells.resize(cells.len().max(tail.width()), None);
+                for (column, cell) in cells.iter_mut().enumerate() {
+                    let Some(value) = tail.cell(column) else { continue };
+                    if cell.is_none_or(|(seq, _)| seq < tail.seq) {
+                        *cell = Some((tail.seq, value));
+                    }
+                }
+            });
+        }
+        cells.into_iter().map(|cell| cell.map(|(_, value)| value)).collect()
+    }
+}
+
+impl SetState {
+    fn runs(&self) -> impl Iterator<Item = &RunBytes> {
+        std::iter::once(&self.main).chain(&self.late).filter(|run| !run.bytes.is_empty())
+    }
+
+    fn layout_at(&self, seq: u64) -> Arc<Layout> {
+        let older = self.older.iter().find(|(until, _)| seq < *until);
+        Arc::clone(older.map_or(&self.layout, |(_, layout)| layout))
+    }
+}
+
+impl RunBytes {
+    fn overlaps(&self, range: TimeRange) -> bool {
+        self.first <= range.end.as_millis() && range.start.as_millis() <= self.last
+    }
+
+    /// Calls `row` for the rows in the range that batch `seq` or an earlier one brought.
+    fn for_each_row(&self, range: TimeRange, seq: u64, mut row: impl FnMut(&Tail)) {
+        let mut tail = Tail::default();
+        let mut reader = Reader::new(&self.bytes);
+        while !reader.is_empty() {
+            // Every row was decoded once before it was let in.
+            tail.decode(&mut reader).expect("bug: a row in memory does not decode (W5)");
+            if tail.seq > seq || tail.time > range.end.as_millis() {
+                break;
+            }
+            if tail.time >= range.start.as_millis() {
+                row(&tail);
+            }
+        }
+    }
+
+    /// Appends coded rows; grows by a quarter, since most runs end at a length nobody knows.
+    fn append(&mut self, row: &[u8]) -> usize {
+        let before = self.bytes.capacity();
+        if self.bytes.capacity() - self.bytes.len() < row.len() {
+            self.bytes.reserve_exact(row.len() + self.bytes.len() / 4);
+        }
+        self.bytes.extend_from_slice(row);
+        self.bytes.capacity() - before
+    }
+}
+
+/// Sorts cells by time and keeps the one of the latest batch for each moment.
+pub(crate) fn latest_of_each_time(mut cells: Vec<(i64, u64, Value)>) -> Samples {
+    cells.sort_unstable_by_key(|(time, seq, _)| (*time, *seq));
+    let mut samples = Samples::default();
+    for (index, (time, _, value)) in cells.iter().enumerate() {
+        if cells.get(index + 1).is_none_or(|(next, _, _)| next != time) {
+            samples.timestamps.push(Timestamp::from_millis(*time));
+            push_value(&mut samples.values, *value);
+        }
+    }
+    samples
+}
+
+/// Appends a value; the vector becomes a mixed one when the kind of number changes.
+pub(crate) fn push_value(values: &mut Values, value: Value) {
+    match (&mut *values, value) {
+        (Values::Ints(ints), Value::Int(value)) => ints.push(value),
+        (Values::Floats(floats), Value::Float(value)) => floats.push(value),
+        (Values::Mixed(mixed), value) => mixed.push(value),
+        (Values::Ints(ints), Value::Float(value)) if ints.is_empty() => {
+            *values = Values::Floats(vec![value]);
+        }
+        (Values::Floats(floats), Value::Int(value)) if floats.is_empty() => {
+            *values = Values::Ints(vec![value]);
+        }
+        _ => {
+            let mut mixed: Vec<_> = (0..values.len()).map(|index| values.get(index)).collect();
+            mixed.push(value);
+            *values = Values::Mixed(mixed);
+        }
+    }
+}

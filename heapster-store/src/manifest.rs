@@ -1,0 +1,266 @@
+//! [`Manifest`]: which segments and log files make up the store. The page is docs/format/manifest.md.
+//!
+//! It is replaced as a whole: written under a temporary name, synced, renamed. A second copy is
+//! written after it, so that one damaged file does not take the store with it.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::paths::{Paths, temporary};
+use crate::segment::SegmentInfo;
+use crate::vfs::{Vfs, read_exact_at, write_all_at};
+use crate::wal::bytes::{Malformed, Reader};
+
+const MAGIC: [u8; 8] = *b"HPSTRMAN";
+/// The version this program writes, and the newest it reads.
+const VERSION: u32 = 1;
+/// magic 8 | version u32.
+const HEADER_BYTES: usize = 12;
+const CRC_BYTES: usize = 4;
+/// A manifest is at most this long: about a million segments.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// What the store consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Counts the manifests of this store; the valid one with the greatest number counts.
+    pub number: u64,
+    /// Number of the next segment.
+    pub next_segment: u64,
+    /// Log files of earlier generations are in segments; what is left of them may go.
+    pub wal_floor: u64,
+    /// The clock was not trusted when this was written (decision 0009).
+    pub is_clock_suspect: bool,
+    /// The segments in the order of their numbers.
+    pub segments: Vec<SegmentInfo>,
+}
+
+/// A manifest as found on disk.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub manifest: Manifest,
+    /// Whether one of the two copies is damaged or missing, so that both should be written again.
+    pub needs_repair: bool,
+}
+
+impl Manifest {
+    /// Reads the newer of the two copies that is sound. `None` when there is neither.
+    pub fn load(vfs: &dyn Vfs, paths: &Paths) -> Result<Option<Loaded>> {
+        let copies = [paths.manifest(), paths.manifest_copy()].map(|path| read(vfs, &path));
+        let mut best: Option<Manifest> = None;
+        let mut damage = None;
+        let mut sound = 0;
+        for copy in copies {
+            match copy {
+                Ok(Some(manifest)) => {
+                    sound += 1;
+                    if best.as_ref().is_none_or(|best| best.number < manifest.number) {
+                        best = Some(manifest);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) if error.is_corruption() => damage = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match (best, damage) {
+            (Some(manifest), _) => Ok(Some(Loaded { manifest, needs_repair: sound < 2 })),
+            (None, Some(damage)) => Err(damage),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Writes both copies under temporary names and syncs them. An error leaves the store as it was.
+    pub fn prepare(&self, vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
+        let bytes = self.to_bytes();
+        let copies = [paths.manifest(), paths.manifest_copy()];
+        copies.iter().try_for_each(|path| write(vfs, &temporary(path), &bytes))
+    }
+
+    /// Makes the prepared copies the store's manifest, durably. The caller deletes what it does not
+    /// name only after this returns. After an error nobody knows which manifest a reopen finds.
+    pub fn publish(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
+        for path in [paths.manifest(), paths.manifest_copy()] {
+            vfs.rename(&temporary(&path), &path).map_err(|e| Error::io("rename", &path, e))?;
+            vfs.sync_dir(paths.root()).map_err(|e| Error::io("sync", paths.root(), e))?;
+        }
+        Ok(())
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        for number in [self.number, self.next_segment, self.wal_floor] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.push(if self.is_clock_suspect { 2 } else { 1 });
+        bytes.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
+        for segment in &self.segments {
+            bytes.extend_from_slice(&segment.id.to_le_bytes());
+            bytes.push(segment.tier);
+            bytes.extend_from_slice(&segment.len.to_le_bytes());
+            bytes.extend_from_slice(&segment.crc.to_le_bytes());
+            bytes.extend_from_slice(&segment.first.to_le_bytes());
+            bytes.extend_from_slice(&segment.last.to_le_bytes());
+            bytes.extend_from_slice(&segment.sets.to_le_bytes());
+            bytes.extend_from_slice(&segment.samples.to_le_bytes());
+        }
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let damaged = |what: &'static str| Error::corrupt(path, 0, what);
+        let Some((content, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
+            return Err(damaged("it is too short for a manifest"));
+        };
+        let mut reader = Reader::new(content);
+        let header = |reader: &mut Reader<'_>| Ok((reader.array::<8>()?, reader.u32()?));
+        let (magic, version) =
+            header(&mut reader).map_err(|Malformed(what)| Error::corrupt(path, 0, what))?;
+        if crc32fast::hash(content).to_le_bytes() != *crc {
+            return Err(damaged("its checksum differs"));
+        }
+        if magic != MAGIC {
+            return Err(damaged("it does not begin as a manifest does"));
+        }
+        if version == 0 || version > VERSION {
+            let path = path.to_owned();
+            return Err(Error::UnsupportedVersion { path, found: version, max: VERSION });
+        }
+        Self::read_body(&mut reader)
+            .map_err(|Malformed(what)| Error::corrupt(path, HEADER_BYTES as u64, what))
+    }
+
+    fn read_body(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let (number, next_segment, wal_floor) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let is_clock_suspect = match reader.byte()? {
+            1 => false,
+            2 => true,
+            _ => return Err(Malformed("the state of the clock is unknown")),
+        };
+        let mut segments: Vec<SegmentInfo> = Vec::new();
+        for _ in 0..reader.u32()? {
+            let segment = SegmentInfo {
+                id: reader.u64()?,
+                tier: reader.byte()?,
+                len: reader.u64()?,
+                crc: reader.u32()?,
+                first: reader.u64()? as i64,
+                last: reader.u64()? as i64,
+                sets: reader.u64()?,
+                samples: reader.u64()?,
+            };
+            let is_next = segments.last().is_none_or(|before| before.id < segment.id);
+            if !is_next || segment.id >= next_segment {
+                return Err(Malformed("the segments are not in order"));
+            }
+            segments.push(segment);
+        }
+        let manifest = Self { number, next_segment, wal_floor, is_clock_suspect, segments };
+        if reader.is_empty() { Ok(manifest) } else { Err(Malformed("bytes follow the segments")) }
+    }
+}
+
+fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<Manifest>> {
+    let failed = |source| Error::io("read", path, source);
+    let file = match vfs.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let len = file.size().map_err(failed)?;
+    if len > BYTES_MAX {
+        return Err(Error::corrupt(path, 0, "it is too long for a manifest"));
+    }
+    let mut bytes = vec![0; len as usize];
+    read_exact_at(&*file, &mut bytes, 0).map_err(failed)?;
+    Manifest::parse(path, &bytes).map(Some)
+}
+
+fn write(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> Result<()> {
+    match vfs.remove(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove", path, source));
+        }
+        _ => {}
+    }
+    let file = vfs.create_new(path).map_err(|source| Error::io("create", path, source))?;
+    if let Err(source) = write_all_at(&*file, bytes, 0) {
+        let _ = vfs.remove(path);
+        return Err(Error::io("write", path, source));
+    }
+    file.sync().map_err(|source| Error::io("sync", path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::faulty::FaultyVfs;
+
+    fn store(vfs: &FaultyVfs, paths: &Paths) {
+        manifest().prepare(vfs, paths).unwrap();
+        Manifest::publish(vfs, paths).unwrap();
+    }
+
+    fn manifest() -> Manifest {
+        let segment = |id| SegmentInfo {
+            id,
+            tier: 0,
+            len: 1000,
+            crc: 7,
+            first: -5,
+            last: 5,
+            sets: 2,
+            samples: 20,
+        };
+        Manifest {
+            number: 4,
+            next_segment: 9,
+            wal_floor: 3,
+            is_clock_suspect: true,
+            segments: vec![segment(2), segment(8)],
+        }
+    }
+
+    #[test]
+    fn either_copy_is_enough_whichever_byte_of_the_other_is_damaged() {
+        let paths = Paths::new(Path::new("/d"));
+        let len = manifest().to_bytes().len();
+        for path in [paths.manifest(), paths.manifest_copy()] {
+            for offset in 0..len {
+                let vfs = FaultyVfs::new();
+                vfs.create_dir_all(paths.root()).unwrap();
+                store(&vfs, &paths);
+                vfs.flip_bit(&path, offset, (offset % 8) as u8).unwrap();
+                let loaded = Manifest::load(&vfs, &paths).unwrap().unwrap();
+                assert_eq!(loaded.manifest, manifest());
+                assert!(loaded.needs_repair);
+            }
+        }
+    }
+
+    #[test]
+    fn two_damaged_copies_are_an_error_and_none_is_a_new_store() {
+        let paths = Paths::new(Path::new("/d"));
+        let vfs = FaultyVfs::new();
+        vfs.create_dir_all(paths.root()).unwrap();
+        assert!(Manifest::load(&vfs, &paths).unwrap().is_none());
+        store(&vfs, &paths);
+        vfs.flip_bit(&paths.manifest(), 30, 0).unwrap();
+        vfs.flip_bit(&paths.manifest_copy(), 31, 0).unwrap();
+        assert!(Manifest::load(&vfs, &paths).unwrap_err().is_corruption());
+    }
+
+    #[test]
+    fn a_newer_version_is_refused() {
+        let mut bytes = manifest().to_bytes();
+        bytes[8] = 2;
+        let end = bytes.len() - 4;
+        let crc = crc32fast::hash(&bytes[..end]).to_le_bytes();
+        bytes[end..].copy_from_slice(&crc);
+        let refused = Manifest::parse(Path::new("M"), &bytes).unwrap_err();
+        assert!(matches!(refused, Error::UnsupportedVersion { found: 2, max: 1, .. }));
+    }
+}

@@ -1,0 +1,345 @@
+//! Opening a store: what is there, what of it is sound, and what a crash left lying about.
+//!
+//! Nothing is changed before everything was read and found to be ours. Log files of an earlier life
+//! are only read: their heads are frozen, and new batches go to a new file. Reopening twice is
+//! therefore the same as reopening once.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use heapster_core::{TimeRange, Timestamp};
+
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::head::apply::Applier;
+use crate::head::encode::Encoder;
+use crate::maintenance::{Upkeep, create_wal};
+use crate::manifest::{Loaded, Manifest};
+use crate::options::StoreOptions;
+use crate::paths::{Paths, TEMPORARY, parse_segment, parse_wal};
+use crate::retention::ClockWatch;
+use crate::segment::{Segment, SegmentInfo};
+use crate::snapshot::View;
+use crate::stats::{OpenReport, Quarantined};
+use crate::store::{Parts, Store, Writer};
+use crate::vfs::{DirEntry, Vfs, read_exact_at, write_all_at};
+use crate::wal::replay::Records;
+
+pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
+    let vfs = Arc::clone(&options.vfs);
+    let vfs = &*vfs;
+    let paths = Paths::new(dir);
+    make_dir(vfs, dir)?;
+    check_is_ours(vfs, &paths)?;
+    // Before the lock, which may have to be created: a store we cannot read is left as it is.
+    Manifest::load(vfs, &paths)?;
+    let lock = take_lock(vfs, &paths)?;
+    let mut opened = OpenReport::default();
+    let loaded = Manifest::load(vfs, &paths)?;
+    opened.is_new = loaded.is_none();
+    if opened.is_new {
+        create_dirs(vfs, &paths)?;
+    }
+    let (mut manifest, mut is_dirty) = match loaded {
+        Some(Loaded { manifest, needs_repair }) => (manifest, needs_repair),
+        None => (Manifest { number: 0, next_segment: 1, ..Manifest::default() }, true),
+    };
+    let (segments, missing) = open_segments(vfs, &paths, &manifest)?;
+    let replayed = replay(vfs, &paths, manifest.wal_floor, &mut opened)?;
+
+    // From here on the directory is changed.
+    is_dirty |= !missing.is_empty();
+    for (info, reason) in missing {
+        opened.quarantined.push(quarantine(vfs, &paths, &info, reason)?);
+        manifest.segments.retain(|segment| segment.id != info.id);
+    }
+    remove_leftovers(vfs, &paths, &manifest, &replayed.empty)?;
+    if is_dirty {
+        manifest.number += 1;
+        manifest.prepare(vfs, &paths)?;
+        Manifest::publish(vfs, &paths)?;
+    }
+    let newest_generation = replayed.heads.last().map_or(0, |head| head.generation);
+    let generation = newest_generation.max(replayed.last_generation).max(manifest.wal_floor) + 1;
+    let head = Arc::new(Head::new(generation));
+    let writer = Writer {
+        wal: create_wal(vfs, &paths, generation)?,
+        encoder: Encoder::new(options.sets_max),
+        applier: Applier::new(Arc::clone(&head), usize::MAX),
+        next_seq: replayed.last_seq + 1,
+    };
+    say_who_holds_it(vfs, &paths)?;
+    let mut heads = replayed.heads;
+    heads.push(head);
+    let view = View { segments, heads };
+    let newest = newest_sample(&view);
+    let (now, monotonic) = (options.clock.now(), options.clock.monotonic());
+    let upkeep = Upkeep {
+        watch: ClockWatch::new(now, monotonic, newest, manifest.is_clock_suspect),
+        manifest,
+        last_flush: monotonic,
+        damaged_generations: replayed.damaged,
+    };
+    Ok(Store::from_parts(Parts { options, paths, upkeep, writer, view, opened, lock }))
+}
+
+/// Creates the directory and makes its name durable, and those of the parents that were missing.
+fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    let is_missing = |path: &Path| match vfs.list(path) {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(_) => false,
+    };
+    if !is_missing(dir) {
+        return Ok(());
+    }
+    let is_named = |path: &&Path| !path.as_os_str().is_empty();
+    let missing: Vec<&Path> =
+        dir.ancestors().filter(is_named).take_while(|p| is_missing(p)).collect();
+    vfs.create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
+    for made in missing {
+        let parent = match made.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        vfs.sync_dir(parent).map_err(|source| Error::io("sync", parent, source))?;
+    }
+    Ok(())
+}
+
+/// Refuses a directory that something else lives in.
+fn check_is_ours(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
+    let dir = paths.root();
+    let not_ours = |what: String| Error::NotAStore { path: dir.to_owned(), what: what.into() };
+    let entries = match vfs.list(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(not_ours("it is a file; give a directory".to_owned()));
+        }
+        Err(source) => return Err(Error::io("list", dir, source)),
+    };
+    let has = |name: &str| entries.iter().any(|entry| entry.name == name);
+    if has("MANIFEST") || has("MANIFEST.copy") {
+        return Ok(());
+    }
+    if let Some(foreign) = entries.iter().find(|entry| !Paths::is_own(&entry.name)) {
+        let name = &foreign.name;
+        return Err(not_ours(format!("it contains {name:?}; give an empty directory")));
+    }
+    // A store writes its manifest before anything else.
+    for sub in [paths.wal_dir(), paths.tier_dir(0)] {
+        if list_or_nothing(vfs, &sub)?.iter().any(|entry| !entry.is_dir) {
+            let what = "it has data but no MANIFEST; restore the manifest from a backup";
+            return Err(not_ours(what.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn take_lock(vfs: &dyn Vfs, paths: &Paths) -> Result<Box<dyn std::fmt::Debug + Send + Sync>> {
+    let path = paths.lock();
+    vfs.lock(&path).map_err(|source| {
+        if source.kind() != io::ErrorKind::WouldBlock {
+            return Error::io("lock", &path, source);
+        }
+        let text = read_whole(vfs, &path, 256).unwrap_or_default();
+        let holder = String::from_utf8_lossy(&text).trim().to_owned();
+        let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
+        Error::Locked { path, holder }
+    })
+}
+
+/// Writes into the lock file who we are, for the message of those who come second.
+fn say_who_holds_it(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
+    let path = paths.lock();
+    let host = rustix::system::uname();
+    let text = format!("process {} on {}\n", std::process::id(), host.nodename().to_string_lossy());
+    let write = || {
+        let file = vfs.open_for_write(&path)?;
+        file.set_len(0)?;
+        write_all_at(&*file, text.as_bytes(), 0)
+    };
+    write().map_err(|source| Error::io("write", &path, source))
+}
+
+fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
+    for dir in [paths.wal_dir(), paths.tier_dir(0)] {
+        vfs.create_dir_all(&dir).map_err(|source| Error::io("create", &dir, source))?;
+    }
+    for dir in [paths.segments_dir(), paths.root().to_owned()] {
+        vfs.sync_dir(&dir).map_err(|source| Error::io("sync", &dir, source))?;
+    }
+    Ok(())
+}
+
+type Missing = Vec<(SegmentInfo, String)>;
+
+/// Opens the segments of the manifest; those that are damaged or gone are given with the reason.
+fn open_segments(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    manifest: &Manifest,
+) -> Result<(Vec<Arc<Segment>>, Missing)> {
+    let (mut segments, mut missing) = (Vec::new(), Vec::new());
+    for info in &manifest.segments {
+        match Segment::open(vfs, &paths.segment(info.tier, info.id), info) {
+            Ok(segment) => segments.push(Arc::new(segment)),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                missing.push((info.clone(), "the file is missing".to_owned()));
+            }
+            Err(error) if error.is_corruption() => missing.push((info.clone(), error.to_string())),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((segments, missing))
+}
+
+struct Replayed {
+    /// Heads that have rows, in the order of their generations.
+    heads: Vec<Arc<Head>>,
+    last_seq: u64,
+    last_generation: u64,
+    damaged: Vec<u64>,
+    /// Files without a row.
+    empty: Vec<u64>,
+}
+
+fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> Result<Replayed> {
+    let names = list_or_nothing(vfs, &paths.wal_dir())?;
+    let mut generations: Vec<u64> =
+        names.iter().filter_map(|entry| parse_wal(&entry.name)).collect();
+    generations.sort_unstable();
+    let last_generation = generations.last().copied().unwrap_or(0);
+    generations.retain(|generation| *generation >= floor);
+    let mut replayed = Replayed {
+        heads: Vec::new(),
+        last_seq: 0,
+        last_generation,
+        damaged: Vec::new(),
+        empty: Vec::new(),
+    };
+    for generation in generations {
+        let path = paths.wal(generation);
+        let bytes = read_wal(vfs, &path)?;
+        let Some(mut records) = Records::open(&path, &bytes)? else {
+            opened.torn_bytes += bytes.len() as u64;
+            replayed.empty.push(generation);
+            continue;
+        };
+        let head = Arc::new(Head::new(generation));
+        head.wal_bytes.store(bytes.len() as u64, Ordering::Relaxed);
+        let mut applier = Applier::new(Arc::clone(&head), bytes.len());
+        let mut malformed = 0;
+        let mut lost_rows = 0;
+        for payload in records.by_ref() {
+            match applier.apply(payload) {
+                Ok(applied) => {
+                    opened.replayed_batches += 1;
+                    opened.replayed_samples += applied.samples;
+                    lost_rows += applied.lost_rows;
+                    replayed.last_seq = replayed.last_seq.max(applied.seq);
+                }
+                Err(_) => malformed += payload.len() as u64,
+            }
+        }
+        let damaged_bytes = records.damaged_bytes + malformed;
+        opened.torn_bytes += records.torn_bytes;
+        opened.damaged_bytes += damaged_bytes;
+        opened.lost_rows += lost_rows;
+        if damaged_bytes > 0 {
+            replayed.damaged.push(generation);
+        }
+        if !head.is_empty() {
+            replayed.heads.push(head);
+        } else if damaged_bytes == 0 {
+            replayed.empty.push(generation);
+        }
+    }
+    Ok(replayed)
+}
+
+/// Reads a log file as the disk has it.
+///
+/// After a failed sync the cache may show bytes that the disk does not have. So it is synced first
+/// and its cache dropped.
+fn read_wal(vfs: &dyn Vfs, path: &Path) -> Result<Vec<u8>> {
+    let failed = |op: &'static str| move |source| Error::io(op, path, source);
+    let file = vfs.open(path).map_err(failed("open"))?;
+    file.sync().map_err(failed("sync"))?;
+    file.drop_cache().map_err(failed("drop the cache of"))?;
+    let len = usize::try_from(file.size().map_err(failed("read"))?).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; len];
+    read_exact_at(&*file, &mut bytes, 0).map_err(failed("read"))?;
+    Ok(bytes)
+}
+
+fn quarantine(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    info: &SegmentInfo,
+    reason: String,
+) -> Result<Quarantined> {
+    let path = paths.segment(info.tier, info.id);
+    let name = path.file_name().unwrap_or_default();
+    let dir = paths.quarantine_dir();
+    vfs.create_dir_all(&dir).map_err(|source| Error::io("create", &dir, source))?;
+    match vfs.rename(&path, &dir.join(name)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("rename", &path, source));
+        }
+        _ => {}
+    }
+    let (first, last) = (Timestamp::from_millis(info.first), Timestamp::from_millis(info.last));
+    let file = name.to_string_lossy().into_owned();
+    Ok(Quarantined { file, range: Some(TimeRange::new(first, last)), reason })
+}
+
+/// Removes what a crash left: unfinished files, segments no manifest names, log files that are in
+/// segments. They are never adopted. What cannot be removed is not worth failing for.
+fn remove_leftovers(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    manifest: &Manifest,
+    empty: &[u64],
+) -> Result<()> {
+    let remove = |dir: &Path, is_leftover: &dyn Fn(&DirEntry) -> bool| -> Result<()> {
+        for entry in list_or_nothing(vfs, dir)? {
+            if !entry.is_dir && (entry.name.ends_with(TEMPORARY) || is_leftover(&entry)) {
+                let _ = vfs.remove(&dir.join(&entry.name));
+            }
+        }
+        Ok(())
+    };
+    remove(paths.root(), &|_| false)?;
+    remove(&paths.wal_dir(), &|entry| {
+        let is_needless = |number| number < manifest.wal_floor || empty.contains(&number);
+        parse_wal(&entry.name).is_some_and(is_needless)
+    })?;
+    remove(&paths.tier_dir(0), &|entry| {
+        let is_named = |id| manifest.segments.iter().any(|s| s.tier == 0 && s.id == id);
+        parse_segment(&entry.name).is_some_and(|id| !is_named(id))
+    })
+}
+
+fn newest_sample(view: &View) -> Option<Timestamp> {
+    let segments = view.segments.iter().map(|s| Timestamp::from_millis(s.info().last));
+    let heads = view.heads.iter().filter_map(|head| head.bounds());
+    segments.chain(heads.map(|bounds| bounds.end)).max()
+}
+
+fn list_or_nothing(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<DirEntry>> {
+    match vfs.list(dir) {
+        Ok(entries) => Ok(entries),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(Error::io("list", dir, source)),
+    }
+}
+
+fn read_whole(vfs: &dyn Vfs, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let file = vfs.open(path)?;
+    let len = usize::try_from(file.size()?).unwrap_or(usize::MAX).min(bytes_max);
+    let mut bytes = vec![0; len];
+    read_exact_at(&*file, &mut bytes, 0)?;
+    Ok(bytes)
+}

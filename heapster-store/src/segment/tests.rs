@@ -1,0 +1,757 @@
+//! Promises of segments: what was pushed comes back, damage is found, bytes are few.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use heapster_core::storage::{Columns, Samples, Selector, Values};
+use heapster_core::{Labels, Matcher, MetricKind, Text, TimeRange, Timestamp, Value};
+use proptest::prelude::*;
+
+use super::format::{FOOTER_LEN, SECTIONS, TRAILER_LEN};
+use super::*;
+use crate::chunk::{is_same_summary, summarize};
+use crate::codec::{hex_example, salted_crc32};
+use crate::error::{Error, Result};
+use crate::rows::{ColumnRows, SetRows};
+use crate::vfs::{DirEntry, Mapping, Vfs, VfsFile};
+
+const PATH: &str = "segment";
+
+/// One file in memory.
+#[derive(Clone, Debug, Default)]
+struct OneFile {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    refuses_to_map: bool,
+}
+
+#[derive(Debug)]
+struct Mapped(Vec<u8>);
+
+impl std::ops::Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Mapping for Mapped {}
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+impl Vfs for OneFile {
+    fn create_new(&self, _: &Path) -> io::Result<Box<dyn VfsFile>> {
+        Ok(Box::new(self.clone()))
+    }
+    fn open(&self, _: &Path) -> io::Result<Box<dyn VfsFile>> {
+        Ok(Box::new(self.clone()))
+    }
+    fn open_for_write(&self, _: &Path) -> io::Result<Box<dyn VfsFile>> {
+        unsupported()
+    }
+    fn map(&self, _: &Path) -> io::Result<Box<dyn Mapping>> {
+        if self.refuses_to_map {
+            return unsupported();
+        }
+        Ok(Box::new(Mapped(self.bytes.lock().unwrap().clone())))
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+    fn list(&self, _: &Path) -> io::Result<Vec<DirEntry>> {
+        unsupported()
+    }
+    fn lock(&self, _: &Path) -> io::Result<Box<dyn Debug + Send + Sync>> {
+        unsupported()
+    }
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        unsupported()
+    }
+}
+
+impl VfsFile for OneFile {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let bytes = self.bytes.lock().unwrap();
+        let bytes = bytes.get(offset as usize..).unwrap_or_default();
+        let len = bytes.len().min(into.len());
+        into[..len].copy_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+    fn write_at(&self, from: &[u8], offset: u64) -> io::Result<usize> {
+        let mut bytes = self.bytes.lock().unwrap();
+        // A short write now and then: callers must go on where it stopped.
+        let len = from.len().min(1000);
+        let end = offset as usize + len;
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[offset as usize..end].copy_from_slice(&from[..len]);
+        Ok(len)
+    }
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        unsupported()
+    }
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.bytes.lock().unwrap().len() as u64)
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const ID: u64 = 7;
+
+fn write(rows: &[SetRows]) -> (Vec<u8>, SegmentInfo) {
+    let vfs = OneFile::default();
+    let mut writer = SegmentWriter::create(&vfs, Path::new(PATH), ID, 0).unwrap();
+    for rows in rows {
+        writer.push(rows).unwrap();
+    }
+    let info = writer.finish().unwrap();
+    let bytes = vfs.bytes.lock().unwrap().clone();
+    assert_eq!(info.len, bytes.len() as u64);
+    (bytes, info)
+}
+
+fn open(bytes: &[u8], info: &SegmentInfo, refuses_to_map: bool) -> Result<Segment> {
+    let vfs = OneFile { bytes: Arc::new(Mutex::new(bytes.to_vec())), refuses_to_map };
+    Segment::open(&vfs, Path::new(PATH), info)
+}
+
+fn all() -> Selector {
+    Selector { matchers: Vec::new(), columns: Columns::All, range: TimeRange::ALL }
+}
+
+/// A sample of a set's column, value as kind and bits.
+type Cells = BTreeMap<(Labels, Text, i64), (MetricKind, Value)>;
+
+fn cells_of(rows: &[SetRows]) -> Cells {
+    let mut cells = Cells::new();
+    for rows in rows {
+        for column in &rows.columns {
+            let every: Vec<u32> = (0..rows.timestamps.len() as u32).collect();
+            let present = column.present.as_ref().unwrap_or(&every);
+            for (index, row) in present.iter().enumerate() {
+                let at = rows.timestamps[*row as usize];
+                let key = (rows.labels.clone(), column.name.clone(), at);
+                cells.insert(key, (column.kind, column.values.get(index)));
+            }
+        }
+    }
+    cells
+}
+
+/// Reads everything in every way there is; the ways must agree.
+fn read_all(segment: &Segment) -> Result<Cells> {
+    let mut rows = Vec::new();
+    let mut streamed = Vec::new();
+    let mut samples = Samples::default();
+    for set in segment.select(&all())? {
+        let of_set = segment.rows(set)?;
+        for column in segment.columns(set)? {
+            for run in segment.runs(set, &column.name, TimeRange::ALL)? {
+                segment.decode(&run, TimeRange::ALL, &mut samples)?;
+                if let Some(summary) = &run.run.summary {
+                    let real = summarize(&samples.values).unwrap();
+                    assert!(is_same_summary(summary, &real), "{summary:?} {real:?}");
+                    assert_eq!(Some(&run.run.first), samples.timestamps.first());
+                    assert_eq!(Some(&run.run.last), samples.timestamps.last());
+                }
+                let labels = segment.labels(set)?;
+                streamed.extend(samples.iter().map(|(at, value)| {
+                    ((labels.clone(), column.name.clone(), at.as_millis()), value)
+                }));
+            }
+        }
+        rows.extend(of_set);
+    }
+    let cells = cells_of(&rows);
+    let streamed: BTreeMap<_, _> = streamed.into_iter().collect();
+    let stored: BTreeMap<_, _> =
+        cells.iter().map(|(key, (_, value))| (key.clone(), *value)).collect();
+    assert_eq!(stored, streamed);
+    segment.verify()?;
+    Ok(cells)
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        (-5_i64..5).prop_map(Value::Int),
+        any::<i64>().prop_map(Value::Int),
+        any::<u64>().prop_map(|bits| Value::Float(f64::from_bits(bits))),
+    ]
+}
+
+fn label_value() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["", "a", "b", "web-1", "web-2", "ü", "a-very-long-value-of-a-label"])
+        .prop_map(str::to_owned)
+}
+
+prop_compose! {
+    fn labels()(
+        values in prop::collection::vec(prop::option::of(label_value()), 3),
+    ) -> Labels {
+        ["app", "pod", "type"].into_iter().zip(values)
+            .filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+prop_compose! {
+    /// A run of rows: steps between timestamps, and for each column which rows have which values.
+    fn some_rows()(
+        start in 0_i64..1000,
+        steps in prop::collection::vec(1_i64..1000, 1..30),
+        columns in prop::collection::vec(prop::option::of((
+            prop::collection::vec(prop::option::weighted(0.8, value()), 30), 0..3_u8, any::<bool>(),
+        )), 4),
+    ) -> (Vec<i64>, Vec<ColumnRows>) {
+        let timestamps: Vec<i64> =
+            steps.iter().scan(start, |at, step| { *at += step; Some(*at) }).collect();
+        let mut rows: Vec<ColumnRows> = Vec::new();
+        for (name, column) in ["cpu/usage", "memory/usage", "uptime", "x"].into_iter().zip(columns) {
+            let Some((cells, kind, ints_only)) = column else { continue };
+            let cells: Vec<(u32, Value)> = (0_u32..).zip(cells).take(timestamps.len())
+                .filter_map(|(row, value)| Some((row, value?))).collect();
+            if cells.is_empty() { continue }
+            let kinds = [MetricKind::Cumulative, MetricKind::Gauge, MetricKind::Delta];
+            let values: Vec<Value> = cells.iter().map(|(_, value)| *value).collect();
+            let values = if ints_only {
+                Values::Ints(values.iter().map(|v| v.as_int().unwrap_or(9)).collect())
+            } else {
+                Values::Mixed(values)
+            };
+            let present: Vec<u32> = cells.iter().map(|(row, _)| *row).collect();
+            rows.push(ColumnRows {
+                name: name.into(),
+                kind: kinds[kind as usize],
+                present: (present.len() < timestamps.len()).then_some(present),
+                values,
+            });
+        }
+        if rows.is_empty() {
+            rows.push(ColumnRows {
+                name: "cpu/usage".into(), kind: MetricKind::Gauge, present: None,
+                values: Values::Floats(timestamps.iter().map(|at| *at as f64 / 3.0).collect()),
+            });
+        }
+        (timestamps, rows)
+    }
+}
+
+/// Sets in the order a writer takes them, some with a second row group.
+fn some_sets() -> impl Strategy<Value = Vec<SetRows>> {
+    let groups = prop::collection::vec(some_rows(), 1..3);
+    prop::collection::btree_map(labels(), groups, 0..12).prop_map(|sets| {
+        let mut all = Vec::new();
+        for (labels, groups) in sets {
+            for (index, (timestamps, columns)) in (0_i64..).zip(groups) {
+                let shift = index * 100_000;
+                let timestamps = timestamps.iter().map(|at| at + shift).collect();
+                all.push(SetRows { labels: labels.clone(), timestamps, columns });
+            }
+        }
+        all
+    })
+}
+
+fn matcher() -> impl Strategy<Value = Matcher> {
+    let name = prop::sample::select(vec!["app", "pod", "type", "absent"]);
+    let pattern = prop::sample::select(vec![".*", ".+", "web-.", "a|", "ü", "nothing"]);
+    (name, label_value(), pattern, 0..4_u8).prop_map(|(name, value, pattern, op)| match op {
+        0 => Matcher::equal(name, value),
+        1 => Matcher::not_equal(name, value),
+        2 => Matcher::regex(name, pattern).unwrap(),
+        _ => Matcher::not_regex(name, pattern).unwrap(),
+    })
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    let columns = prop_oneof![
+        Just(Columns::All),
+        prop::sample::select(vec!["cpu/usage", "x", "none"])
+            .prop_map(|name| Columns::Named(name.into())),
+        Just(Columns::Matching(Matcher::regex("__name__", ".*/usage").unwrap())),
+    ];
+    let range = prop_oneof![
+        Just(TimeRange::ALL),
+        (0_i64..120_000, 0_i64..50_000).prop_map(|(start, len)| {
+            TimeRange::new(Timestamp::from_millis(start), Timestamp::from_millis(start + len))
+        }),
+    ];
+    (prop::collection::vec(matcher(), 0..3), columns, range)
+        .prop_map(|(matchers, columns, range)| Selector { matchers, columns, range })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+    #[test]
+    fn what_was_pushed_comes_back(rows in some_sets()) {
+        let (bytes, info) = write(&rows);
+        for refuses_to_map in [false, true] {
+            let segment = open(&bytes, &info, refuses_to_map).unwrap();
+            prop_assert_eq!(read_all(&segment).unwrap(), cells_of(&rows));
+        }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_scan_finds(rows in some_sets(), selector in selector()) {
+        let (bytes, info) = write(&rows);
+        let segment = open(&bytes, &info, false).unwrap();
+        let has = |rows: &&SetRows| {
+            let bounds = TimeRange::new(
+                Timestamp::from_millis(rows.timestamps[0]),
+                Timestamp::from_millis(*rows.timestamps.last().unwrap()),
+            );
+            selector.matchers.iter().all(|matcher| matcher.matches(rows.labels.value(matcher.name())))
+                && rows.columns.iter().any(|column| selector.columns.contains(&column.name))
+                && bounds.overlaps(&selector.range)
+        };
+        let expected: Vec<&SetRows> = rows.iter().filter(has).collect();
+        let mut labels: Vec<Labels> = expected.iter().map(|rows| rows.labels.clone()).collect();
+        labels.dedup();
+        let found = segment.select(&selector).unwrap();
+        let found: Vec<Labels> = found.iter().map(|set| segment.labels(*set).unwrap()).collect();
+        prop_assert_eq!(&found, &labels);
+
+        let sorted = |texts: Vec<Text>| {
+            let set: std::collections::BTreeSet<Text> = texts.into_iter().collect();
+            set.into_iter().collect::<Vec<_>>()
+        };
+        let names = expected.iter().flat_map(|rows| &rows.columns)
+            .map(|column| column.name.clone())
+            .filter(|name| selector.columns.contains(name)).collect();
+        prop_assert_eq!(segment.column_names(&selector).unwrap(), sorted(names));
+        let names = labels.iter().flatten().map(|label| label.name.clone()).collect();
+        prop_assert_eq!(segment.label_names(&selector).unwrap(), sorted(names));
+        let values = labels.iter().filter_map(|labels| labels.get("pod").cloned()).collect();
+        prop_assert_eq!(segment.label_values("pod", &selector).unwrap(), sorted(values));
+    }
+
+    #[test]
+    fn a_run_is_clipped_to_the_range(rows in some_sets(), start in 0_i64..30_000, len in 0_i64..30_000) {
+        let (bytes, info) = write(&rows);
+        let segment = open(&bytes, &info, false).unwrap();
+        let range = TimeRange::new(Timestamp::from_millis(start), Timestamp::from_millis(start + len));
+        let mut found = BTreeMap::new();
+        let mut samples = Samples::default();
+        for set in segment.select(&all()).unwrap() {
+            for column in segment.columns(set).unwrap() {
+                for run in segment.runs(set, &column.name, range).unwrap() {
+                    segment.decode(&run, range, &mut samples).unwrap();
+                    prop_assert_eq!(samples.timestamps.len(), samples.values.len());
+                    for (at, value) in samples.iter() {
+                        prop_assert!(run.run.first <= at && at <= run.run.last);
+                        let key = (segment.labels(set).unwrap(), column.name.clone(), at.as_millis());
+                        found.insert(key, value);
+                    }
+                }
+            }
+        }
+        let expected: BTreeMap<_, _> = cells_of(&rows).into_iter()
+            .filter(|((_, _, at), _)| range.contains(Timestamp::from_millis(*at)))
+            .map(|(key, (_, value))| (key, value)).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    /// Damage that carries right checksums, as a hostile file has.
+    #[test]
+    fn a_crafted_file_is_refused_or_read_but_never_panics(
+        rows in some_sets(), at: prop::sample::Index, to: u8, at2: prop::sample::Index, to2: u8,
+    ) {
+        let (mut bytes, mut info) = write(&rows);
+        let end = bytes.len() - (FOOTER_LEN + TRAILER_LEN) as usize;
+        let original = open(&bytes, &info, false).unwrap();
+        bytes[24 + at.index(end - 24)] = to;
+        bytes[24 + at2.index(end - 24)] = to2;
+        fix_checksums(&original, &mut bytes, &mut info);
+        if let Ok(segment) = open(&bytes, &info, false) {
+            let _ = read_leniently(&segment);
+            let _ = segment.verify();
+        }
+    }
+}
+
+/// Like [`read_all`], but the ways need not agree.
+fn read_leniently(segment: &Segment) -> Result<()> {
+    let mut samples = Samples::default();
+    for text in ["", "web-1", "app", "pod"] {
+        let _ = segment.label_values(text, &all());
+        let matchers = vec![Matcher::not_equal("pod", text), Matcher::regex("app", ".*").unwrap()];
+        let _ = segment.select(&Selector { matchers, ..all() });
+    }
+    let _ = segment.label_names(&all());
+    let _ = segment.column_names(&all());
+    for set in segment.select(&all())? {
+        let _ = segment.rows(set);
+        for column in segment.columns(set)? {
+            for run in segment.runs(set, &column.name, TimeRange::ALL)? {
+                let _ = segment.decode(&run, TimeRange::ALL, &mut samples);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the checksums of changed bytes right again.
+fn fix_checksums(original: &Segment, bytes: &mut [u8], info: &mut SegmentInfo) {
+    for place in original.group_places() {
+        let (start, end) = (place.0 as usize, (place.0 + place.1) as usize);
+        let crc = salted_crc32(ID, place.0, &bytes[start + 4..end]);
+        bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    }
+    let footer = bytes.len() - (FOOTER_LEN + TRAILER_LEN) as usize;
+    for (index, place) in original.section_places().into_iter().enumerate() {
+        let (start, end) = (place.0 as usize, (place.0 + place.1) as usize);
+        let crc = salted_crc32(ID, place.0, &bytes[start..end]);
+        let slot = footer + 64 + 24 * index + 20;
+        bytes[slot..slot + 4].copy_from_slice(&crc.to_le_bytes());
+    }
+    let trailer = footer + FOOTER_LEN as usize;
+    let crc = salted_crc32(ID, footer as u64, &bytes[footer..trailer]);
+    bytes[trailer + 4..trailer + 8].copy_from_slice(&crc.to_le_bytes());
+    info.crc = crc;
+}
+
+impl Segment {
+    /// Offset and length of every row group.
+    fn group_places(&self) -> Vec<(u64, u64)> {
+        let groups = (0..self.sets()).flat_map(|set| self.groups(set).unwrap());
+        groups.map(|group| (group.offset, u64::from(group.len))).collect()
+    }
+
+    /// Offset and length of every section.
+    fn section_places(&self) -> Vec<(u64, u64)> {
+        let places = SECTIONS.map(|section| self.footer.place(section));
+        places.iter().map(|place| (place.offset, place.len)).collect()
+    }
+}
+
+fn column(name: &str, kind: MetricKind, values: Vec<i64>) -> ColumnRows {
+    ColumnRows { name: name.into(), kind, present: None, values: Values::Ints(values) }
+}
+
+/// The segment that lies in `testdata/v1`.
+fn golden_rows() -> Vec<SetRows> {
+    let timestamps: Vec<i64> = (0..8).map(|row| 1_700_000_000_000 + row * 60_000).collect();
+    let node = Labels::from_iter([("host_id", ""), ("nodename", "n1"), ("type", "node")]);
+    let pod = Labels::from_iter([("nodename", "n1"), ("pod_name", "web-1"), ("type", "pod")]);
+    vec![
+        SetRows {
+            labels: node,
+            timestamps: timestamps.clone(),
+            columns: vec![
+                column("cpu/usage", MetricKind::Cumulative, vec![1, 5, 9, 12, 2, 6, 9, 11]),
+                column("memory/limit", MetricKind::Gauge, vec![1 << 33; 8]),
+                ColumnRows {
+                    name: "ratio".into(),
+                    kind: MetricKind::Gauge,
+                    present: Some(vec![1, 2, 5]),
+                    values: Values::Floats(vec![0.1, f64::from_bits(0x7ff0_0000_0000_0002), -0.0]),
+                },
+            ],
+        },
+        SetRows {
+            labels: pod.clone(),
+            timestamps: timestamps.clone(),
+            columns: vec![
+                column(
+                    "memory/usage",
+                    MetricKind::Gauge,
+                    vec![4096, 8192, 8192, 4096, 409_600, 8192, 8192, 4096],
+                ),
+                ColumnRows {
+                    name: "mixed".into(),
+                    kind: MetricKind::Delta,
+                    present: None,
+                    values: Values::Mixed(
+                        (0..8_i32)
+                            .map(|row| match row % 2 {
+                                0 => Value::Int(i64::MIN + i64::from(row)),
+                                _ => Value::Float(f64::from(row) / 3.0),
+                            })
+                            .collect(),
+                    ),
+                },
+            ],
+        },
+        SetRows {
+            labels: pod,
+            timestamps: vec![1_700_000_600_000],
+            columns: vec![column("memory/usage", MetricKind::Gauge, vec![12_288])],
+        },
+    ]
+}
+
+/// The golden file and what the manifest would know of it. It was written once and is never
+/// rewritten: if it is missing the test writes it and fails, so that it gets committed.
+fn golden() -> (Vec<u8>, SegmentInfo) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/v1/segment");
+    let Ok(bytes) = std::fs::read(&path) else {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let (bytes, info) = write(&golden_rows());
+        std::fs::write(&path, bytes).unwrap();
+        panic!("wrote {}; commit it, with {info:?} in this test", path.display());
+    };
+    let info = SegmentInfo {
+        id: ID,
+        tier: 0,
+        len: 778,
+        crc: 1_315_216_157,
+        first: 1_700_000_000_000,
+        last: 1_700_000_600_000,
+        sets: 2,
+        samples: 36,
+    };
+    (bytes, info)
+}
+
+#[test]
+fn a_segment_of_version_1_opens_for_ever() {
+    let (bytes, info) = golden();
+    for refuses_to_map in [false, true] {
+        let segment = open(&bytes, &info, refuses_to_map).unwrap();
+        assert_eq!(read_all(&segment).unwrap(), cells_of(&golden_rows()));
+    }
+}
+
+#[test]
+fn any_changed_byte_of_a_file_is_found() {
+    let (bytes, info) = golden();
+    open(&bytes, &info, false).unwrap();
+    for at in 0..bytes.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut changed = bytes.clone();
+            changed[at] ^= flip;
+            for refuses_to_map in [false, true] {
+                let result = open(&changed, &info, refuses_to_map)
+                    .and_then(|segment| read_all(&segment).map(|_| ()));
+                assert!(
+                    matches!(result, Err(Error::Corrupt { .. } | Error::UnsupportedVersion { .. })),
+                    "byte {at} ^ {flip}: {result:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_row_group_costs_only_its_own_rows() {
+    let (mut bytes, info) = write(&golden_rows());
+    let places = open(&bytes, &info, false).unwrap().group_places();
+    bytes[places[0].0 as usize + 6] ^= 1;
+    let segment = open(&bytes, &info, false).unwrap();
+    assert!(segment.rows(0).unwrap_err().is_corruption());
+    assert!(segment.verify().unwrap_err().is_corruption());
+    assert_eq!(segment.rows(1).unwrap().len(), 2);
+    assert_eq!(segment.labels(0).unwrap().value("type"), "node");
+}
+
+#[test]
+fn a_cut_file_or_that_of_another_segment_is_refused() {
+    let (bytes, info) = write(&golden_rows());
+    for len in [0, 10, 24, 200, bytes.len() - 1] {
+        assert!(open(&bytes[..len], &info, false).unwrap_err().is_corruption());
+        let short = SegmentInfo { len: len as u64, ..info.clone() };
+        assert!(open(&bytes[..len], &short, false).unwrap_err().is_corruption());
+    }
+    for other in [
+        SegmentInfo { id: ID + 1, ..info.clone() },
+        SegmentInfo { tier: 1, ..info.clone() },
+        SegmentInfo { crc: info.crc ^ 1, ..info.clone() },
+        SegmentInfo { samples: info.samples + 1, ..info.clone() },
+    ] {
+        assert!(open(&bytes, &other, false).unwrap_err().is_corruption());
+    }
+}
+
+#[test]
+fn a_file_of_a_later_version_is_named_as_such() {
+    let (mut bytes, info) = write(&golden_rows());
+    bytes[8] = 2;
+    let error = open(&bytes, &info, false).unwrap_err();
+    assert!(matches!(error, Error::UnsupportedVersion { found: 2, max: 1, .. }), "{error:?}");
+}
+
+#[test]
+fn rows_beyond_the_limit_of_a_row_group_are_split() {
+    let rows = 70_000_usize;
+    let present: Vec<u32> = (0..rows as u32).filter(|row| row % 7 == 3).collect();
+    let long = SetRows {
+        labels: Labels::from_iter([("type", "node")]),
+        timestamps: (0..rows as i64).map(|row| row * 1000).collect(),
+        columns: vec![
+            column("a", MetricKind::Gauge, (0..rows as i64).map(|row| row % 100).collect()),
+            ColumnRows {
+                name: "b".into(),
+                kind: MetricKind::Gauge,
+                values: Values::Floats(present.iter().map(|row| f64::from(*row)).collect()),
+                present: Some(present),
+            },
+        ],
+    };
+    let (bytes, info) = write(std::slice::from_ref(&long));
+    let segment = open(&bytes, &info, false).unwrap();
+    assert_eq!(segment.rows(0).unwrap().len(), 2);
+    assert_eq!(read_all(&segment).unwrap(), cells_of(&[long]));
+}
+
+#[test]
+fn an_empty_segment_opens() {
+    let (bytes, info) = write(&[]);
+    let segment = open(&bytes, &info, false).unwrap();
+    segment.verify().unwrap();
+    assert_eq!(segment.select(&all()).unwrap(), Vec::<u32>::new());
+    assert_eq!(segment.column_names(&all()).unwrap(), Vec::<Text>::new());
+}
+
+#[test]
+fn the_worked_example_of_the_format_page_is_the_first_row_group() {
+    let example = hex_example(include_str!("../../../docs/format/segment.md"));
+    let (bytes, _) = golden();
+    assert_eq!(example, bytes[24..24 + example.len()]);
+    assert_eq!(example[..4], salted_crc32(ID, 24, &example[4..]).to_le_bytes());
+    let cells = row_group::all_cells(&example[4..], 8, 3).unwrap();
+    for (cells, column) in cells.iter().zip(&golden_rows()[0].columns) {
+        let mut values = Values::default();
+        crate::chunk::decode(cells.chunk, cells.count, &mut values).unwrap();
+        let bits = |values: &Values| (0..values.len()).map(|i| values.get(i)).collect::<Vec<_>>();
+        assert_eq!(bits(&values), bits(&column.values));
+    }
+    assert_eq!(cells[2].present, Some(vec![(1, 3), (5, 6)]));
+}
+
+/// A small generator of numbers, the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> i64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound).cast_signed()
+    }
+}
+
+/// Rows as kubelets give them for an hour: nodes of pods of one container each, in which most
+/// things idle, memory moves by pages and cpu time by noisy nanoseconds.
+fn kubelet_rows(nodes: usize, pods: usize) -> Vec<SetRows> {
+    let random = &mut Random(88_172_645_463_325_252);
+    let start = 1_700_000_000_000;
+    let mut all = Vec::new();
+    for node in 0..nodes {
+        let timestamps: Vec<i64> = (0..60).map(|row| start + row * 60_000).collect();
+        for pod in 0..pods {
+            let is_busy = pod % 5 == 0;
+            let pod_id = format!(
+                "{:08x}-0000-4000-8000-{:012x}",
+                random.below(1 << 32),
+                random.below(1 << 48)
+            );
+            let mut labels = Labels::from_iter([
+                ("host_id", String::new()),
+                ("hostname", format!("node-{node}")),
+                ("labels", format!("app:web-{},pod-template-hash:5d8f", pod % 9)),
+                ("namespace_id", format!("1c5f8a52-0000-4000-8000-{:012x}", pod % 7)),
+                ("namespace_name", format!("team-{}", pod % 7)),
+                ("nodename", format!("node-{node}")),
+                ("pod_id", pod_id),
+                ("pod_name", format!("web-{}-5d8f-{:05x}", pod % 9, node * 1000 + pod)),
+            ]);
+            for kind in ["pod", "pod_container"] {
+                labels.set("type", kind);
+                if kind == "pod_container" {
+                    labels.set("container_name", "main");
+                    labels.set("container_base_image", format!("registry.local/web:{}", pod % 9));
+                }
+                let walk = |from: i64, steps: &mut dyn FnMut() -> i64| -> Vec<i64> {
+                    (0..60)
+                        .scan(from, |at, _| {
+                            *at += steps();
+                            Some(*at)
+                        })
+                        .collect()
+                };
+                let load = if is_busy { 4_000_000_000 } else { 40_000_000 };
+                let cpu = walk(1 << 45, &mut || load + random.below(load as u64 / 8));
+                let rate = cpu.windows(2).map(|pair| (pair[1] - pair[0]) / 60_000_000);
+                let rate: Vec<i64> = std::iter::once(0).chain(rate).collect();
+                let working = walk(50_000 * 4096, &mut || match random.below(3) {
+                    0 if is_busy => (random.below(200) - 100) * 4096,
+                    0 => (random.below(7) - 3) * 4096,
+                    _ => 0,
+                });
+                let usage: Vec<i64> = working.iter().map(|bytes| bytes + 9_000 * 4096).collect();
+                let faults = walk(1_000_000, &mut || if is_busy { random.below(200) } else { 0 });
+                let uptime: Vec<i64> = (0..60).map(|row| 7_000_000 + row * 60_000).collect();
+                let (rising, gauge) = (MetricKind::Cumulative, MetricKind::Gauge);
+                let mut columns = vec![
+                    column("cpu/limit", gauge, vec![500; 60]),
+                    column("cpu/request", gauge, vec![100; 60]),
+                    column("cpu/usage", rising, cpu),
+                    column("cpu/usage_rate", gauge, rate),
+                    column("memory/limit", gauge, vec![1 << 30; 60]),
+                    column("memory/major_page_faults", rising, vec![12; 60]),
+                    column("memory/page_faults", rising, faults),
+                    column("memory/request", gauge, vec![1 << 28; 60]),
+                    column("memory/rss", gauge, working.iter().map(|b| b - 4096 * 500).collect()),
+                    column("memory/usage", gauge, usage),
+                    column("memory/working_set", gauge, working),
+                    column("restart_count", rising, vec![0; 60]),
+                    column("uptime", rising, uptime),
+                ];
+                if kind == "pod" {
+                    let bytes = walk(1 << 40, &mut || {
+                        if is_busy { 50_000 + random.below(20_000) } else { 700 }
+                    });
+                    columns.push(column("network/rx", rising, bytes));
+                    columns.push(column("network/rx_errors", rising, vec![0; 60]));
+                    columns.sort_by(|a, b| a.name.cmp(&b.name));
+                }
+                all.push(SetRows {
+                    labels: labels.clone(),
+                    timestamps: timestamps.clone(),
+                    columns,
+                });
+            }
+        }
+    }
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    all
+}
+
+#[test]
+fn an_hour_of_a_cluster_costs_at_most_1_6_bytes_a_sample() {
+    let rows = kubelet_rows(5, 30);
+    let (bytes, info) = write(&rows);
+    let segment = open(&bytes, &info, false).unwrap();
+    segment.verify().unwrap();
+    let sections: Vec<u64> = segment.section_places().iter().map(|place| place.1).collect();
+    let per_sample = bytes.len() as f64 / info.samples as f64;
+    println!("{per_sample:.3} B/sample, {} samples, sections {sections:?}", info.samples);
+    assert!(per_sample <= 1.6, "{per_sample:.3} bytes a sample; sections {sections:?}");
+}

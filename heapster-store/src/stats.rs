@@ -1,0 +1,127 @@
+//! [`Stats`], and the reports of the store's verbs: plain numbers for people and for metrics.
+
+use heapster_core::TimeRange;
+
+use crate::options::RejectedCounts;
+
+/// Where a store stands. Sizes are in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Label sets in memory. A set that was flushed and still gets rows counts once.
+    pub head_sets: u64,
+    /// Columns of those sets: the active series.
+    pub head_columns: u64,
+    /// Samples in memory.
+    pub head_samples: u64,
+    /// Memory of the head, roughly.
+    pub head_bytes: u64,
+    /// Generations in memory: the one that takes rows and those that wait for a flush.
+    pub head_generations: u64,
+    /// Length of the log files that a restart would replay.
+    pub wal_bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Length of all segments.
+    pub segment_bytes: u64,
+    /// Samples in segments; one that was sent again after a flush counts twice.
+    pub segment_samples: u64,
+    /// Samples taken since the store was opened.
+    pub appended_samples: u64,
+    /// Samples left out because the head had them.
+    pub duplicate_samples: u64,
+    /// Samples taken that replace another value of the head.
+    pub replaced_samples: u64,
+    /// Samples refused, by reason.
+    pub rejected_samples: RejectedCounts,
+    /// Batches written to the log.
+    pub batches: u64,
+    /// Successful syncs of the log.
+    pub syncs: u64,
+    /// Segments written since the store was opened.
+    pub flushes: u64,
+    /// Segments deleted because of their age.
+    pub expired_segments: u64,
+    /// Files that were damaged or missing when the store was opened.
+    pub quarantined_files: u64,
+    /// Whether deletions wait because the clock misbehaved (decision 0009).
+    pub is_clock_suspect: bool,
+    /// The operation whose failure made the store read-only.
+    pub poisoned_by: Option<&'static str>,
+    /// The last error of an append or of maintenance, printed with its causes.
+    pub last_error: Option<String>,
+}
+
+/// What an append did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "samples may have been refused"]
+pub struct AppendReport {
+    /// Samples that are now in the store.
+    pub accepted: u64,
+    /// Samples that the store had with the same value. Counted for what is in memory; beyond that
+    /// the sample is accepted and merged when read.
+    pub duplicate: u64,
+    /// Those of the accepted that replaced another value of the same moment.
+    pub replaced: u64,
+    /// Samples refused, by reason.
+    pub rejected: RejectedCounts,
+}
+
+impl AppendReport {
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.duplicate += other.duplicate;
+        self.replaced += other.replaced;
+        self.rejected.add_all(&other.rejected);
+    }
+}
+
+/// What one step of maintenance did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MaintenanceReport {
+    /// Whether the head became a segment.
+    pub flushed: bool,
+    /// Segments deleted because of their age.
+    pub expired_segments: usize,
+}
+
+/// What was found when the store was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenReport {
+    /// Whether there was no store before.
+    pub is_new: bool,
+    /// Batches read back from the log.
+    pub replayed_batches: u64,
+    /// Samples read back from the log.
+    pub replayed_samples: u64,
+    /// Bytes behind the last whole record of a log file: batches that were being written when the
+    /// process died. Not an error.
+    pub torn_bytes: u64,
+    /// Bytes of the log that are damaged. What was in them is lost.
+    pub damaged_bytes: u64,
+    /// Rows behind a damaged record that depended on it and are lost with it.
+    pub lost_rows: u64,
+    /// Files that were damaged or missing. The rest of the store is served.
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl OpenReport {
+    /// Whether everything that was acknowledged is there.
+    pub fn is_complete(&self) -> bool {
+        self.damaged_bytes == 0 && self.lost_rows == 0 && self.quarantined.is_empty()
+    }
+}
+
+/// A file the store does without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quarantined {
+    /// Name of the file; it lies in `quarantine/` unless it is missing.
+    pub file: String,
+    /// The range of time the file covered.
+    pub range: Option<TimeRange>,
+    /// What is wrong with it.
+    pub reason: String,
+}

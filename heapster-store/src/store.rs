@@ -1,0 +1,496 @@
+//! [`Store`]: open, append, snapshot, maintain, close. Recovery is in [`crate::recovery`], flushing
+//! and retention in [`crate::maintenance`].
+//!
+//! Locks, in the order they are taken: `upkeep`, `writer`, `sync`, `view`, then those of a head.
+//! `view` and `counters` are held for a copy only. Readers take `view` and a head's locks, never
+//! `writer`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use heapster_core::series::{Row, rows_of};
+use heapster_core::storage::{Snapshot, Storage, StorageError};
+use heapster_core::{DataBatch, Labels, MetricValue, Text, Timestamp};
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::head::apply::Applier;
+use crate::head::encode::{Encoder, NotAdded};
+use crate::maintenance::Upkeep;
+use crate::options::{Ack, LateWindow, Rejected, StoreOptions};
+use crate::paths::Paths;
+use crate::snapshot::{StoreSnapshot, View};
+use crate::stats::{AppendReport, OpenReport, Stats};
+use crate::vfs::VfsFile;
+use crate::wal::writer::WalWriter;
+
+/// Rows of a batch are cut into records of about this many bytes: a record is written, checked and
+/// lost as one.
+const RECORD_ROW_BYTES: usize = 16 << 20;
+/// An append flushes by itself when memory reaches this multiple of the ceiling: maintenance does
+/// not run or cannot keep up.
+const BACK_PRESSURE: usize = 2;
+
+/// An embedded store of metric sets in one directory. Share it in an `Arc`.
+///
+/// The store starts no threads: call [`Store::maintain`] about once a second.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) options: StoreOptions,
+    pub(crate) paths: Paths,
+    pub(crate) upkeep: Mutex<Upkeep>,
+    pub(crate) writer: Mutex<Writer>,
+    sync: Mutex<Synced>,
+    pub(crate) view: RwLock<Arc<View>>,
+    /// Sequence of the last batch that snapshots see.
+    visible: AtomicU64,
+    /// Time of the newest sample; `i64::MIN` when there is none.
+    newest: AtomicI64,
+    poisoned_by: OnceLock<&'static str>,
+    pub(crate) counters: Mutex<Counters>,
+    pub(crate) opened: OpenReport,
+    /// Held as long as the store lives. Last, so that it goes last.
+    _lock: Box<dyn std::fmt::Debug + Send + Sync>,
+}
+
+/// What appends change.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub wal: WalWriter,
+    pub encoder: Encoder,
+    pub applier: Applier,
+    pub next_seq: u64,
+}
+
+/// The log file that takes records, and how much of it is on the disk.
+#[derive(Debug)]
+struct Synced {
+    /// Every batch up to here is on the disk.
+    seq: u64,
+}
+
+/// Numbers since the store was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub appended: AppendReport,
+    pub batches: u64,
+    pub syncs: u64,
+    pub flushes: u64,
+    pub expired_segments: u64,
+    pub is_clock_suspect: bool,
+    pub last_error: Option<String>,
+}
+
+/// What [`crate::recovery`] hands over.
+pub(crate) struct Parts {
+    pub options: StoreOptions,
+    pub paths: Paths,
+    pub upkeep: Upkeep,
+    pub writer: Writer,
+    pub view: View,
+    pub opened: OpenReport,
+    pub lock: Box<dyn std::fmt::Debug + Send + Sync>,
+}
+
+impl Store {
+    /// Opens the store in a directory, which is made when it is missing.
+    ///
+    /// What was acknowledged before a crash is there again. Damage does not keep the store from
+    /// opening: see [`Store::open_report`].
+    ///
+    /// # Errors
+    /// [`Error::Locked`]: another process has it open. [`Error::NotAStore`]: the directory holds
+    /// something else. [`Error::UnsupportedVersion`]: a newer heapster wrote it. In these cases
+    /// nothing in the directory was changed. [`Error::Corrupt`]: both copies of the manifest are
+    /// damaged; restore the directory. [`Error::Io`], [`Error::DiskFull`]: what the system said.
+    pub fn open(dir: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
+        crate::recovery::open(dir.as_ref(), options.within_bounds())
+    }
+
+    pub(crate) fn from_parts(parts: Parts) -> Self {
+        let seq = parts.writer.next_seq - 1;
+        let segments = parts.view.segments.iter().map(|segment| segment.info().last);
+        let heads = parts.view.heads.iter().filter_map(|head| head.bounds());
+        let newest = segments.chain(heads.map(|bounds| bounds.end.as_millis())).max();
+        Self {
+            options: parts.options,
+            paths: parts.paths,
+            upkeep: Mutex::new(parts.upkeep),
+            writer: Mutex::new(parts.writer),
+            sync: Mutex::new(Synced { seq }),
+            view: RwLock::new(Arc::new(parts.view)),
+            visible: AtomicU64::new(seq),
+            newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
+            poisoned_by: OnceLock::new(),
+            counters: Mutex::default(),
+            opened: parts.opened,
+            _lock: parts.lock,
+        }
+    }
+
+    /// Appends all metric sets of a batch.
+    ///
+    /// Snapshots taken after this returns see the batch whole; one taken while it runs sees nothing
+    /// of it, or, when the batch is so large that it was cut, its first part.
+    ///
+    /// # Units and shape
+    /// The batch's timestamp holds for all its samples. How sets become rows is said in
+    /// [`heapster_core::series`].
+    ///
+    /// # Ordering
+    /// Any order within [`StoreOptions::late_window`]. A sample that is there already with the same
+    /// value is ignored; with another value the later append wins.
+    ///
+    /// # Errors
+    /// Refused samples are not an error, they are in the report. [`Error::DiskFull`]: nothing of the
+    /// rest of the batch was taken; append it again once there is room. [`Error::Poisoned`]: reopen
+    /// the store. After any error a part of the batch may be in the store; to append it again is
+    /// harmless.
+    ///
+    /// # Panics
+    /// Never, unless an invariant of the store is broken.
+    pub fn append(&self, batch: &DataBatch, ack: Ack) -> Result<AppendReport> {
+        let mut rows = batch.sets.values().flat_map(rows_of);
+        self.append_all(batch.timestamp, &mut rows, ack)
+    }
+
+    /// Appends rows that share one timestamp, in any order.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    pub fn append_rows<'a>(
+        &self,
+        at: Timestamp,
+        rows: impl IntoIterator<Item = &'a Row>,
+        ack: Ack,
+    ) -> Result<AppendReport> {
+        self.append_all(at, &mut rows.into_iter(), ack)
+    }
+
+    fn append_all<R: std::borrow::Borrow<Row>>(
+        &self,
+        at: Timestamp,
+        rows: &mut dyn Iterator<Item = R>,
+        ack: Ack,
+    ) -> Result<AppendReport> {
+        self.check_poison()?;
+        self.apply_back_pressure()?;
+        let mut report = AppendReport::default();
+        if let Some(reason) = self.refusal(at) {
+            for row in rows {
+                report.rejected.add(reason, row.borrow().cells.len() as u64);
+            }
+            self.counters.lock().appended.add_all(&report);
+            return Ok(report);
+        }
+        let result = {
+            let mut writer = self.writer.lock();
+            self.write(&mut writer, at, rows, &mut report)
+        };
+        self.counters.lock().appended.add_all(&report);
+        let last_seq = result.inspect_err(|error| self.note(error))?;
+        if ack == Ack::Durable {
+            self.sync_to(last_seq)?;
+        }
+        Ok(report)
+    }
+
+    /// Writes batch after batch: usually one, more when rows repeat a set or are very many.
+    fn write<R: std::borrow::Borrow<Row>>(
+        &self,
+        writer: &mut Writer,
+        at: Timestamp,
+        rows: &mut dyn Iterator<Item = R>,
+        report: &mut AppendReport,
+    ) -> Result<u64> {
+        let mut repeated: Vec<Row> = Vec::new();
+        let mut pending = AppendReport::default();
+        writer.begin(at);
+        for row in rows {
+            let row = row.borrow();
+            if !writer.add(&row.labels, &row.cells, &mut pending) {
+                repeated.push(row.clone());
+            }
+            if writer.encoder.row_bytes() > RECORD_ROW_BYTES {
+                self.commit(writer, at, &mut pending, report)?;
+                writer.begin(at);
+            }
+        }
+        self.commit(writer, at, &mut pending, report)?;
+        while !repeated.is_empty() {
+            writer.begin(at);
+            repeated.retain(|row| !writer.add(&row.labels, &row.cells, &mut pending));
+            self.commit(writer, at, &mut pending, report)?;
+        }
+        Ok(writer.next_seq - 1)
+    }
+
+    /// Puts the current batch into the log, then into the head, then before the readers.
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        at: Timestamp,
+        pending: &mut AppendReport,
+        report: &mut AppendReport,
+    ) -> Result<()> {
+        // Another thread's sync may have failed since this append began.
+        self.check_poison().inspect_err(|_| writer.encoder.undo())?;
+        if writer.encoder.is_empty() {
+            writer.encoder.undo();
+            report.add_all(&std::mem::take(pending));
+            return Ok(());
+        }
+        let mut record = writer.encoder.finish();
+        if let Err(failed) = writer.wal.append(&mut record) {
+            writer.encoder.undo();
+            if failed.leaves_debris {
+                self.poison("write");
+            }
+            // What was refused stays refused; the rest did not happen.
+            report.rejected.add_all(&pending.rejected);
+            return Err(failed.error);
+        }
+        let payload = record.get(crate::wal::format::RECORD_HEADER_BYTES..).unwrap_or_default();
+        let applied = writer.applier.apply(payload).expect("bug: our own record is malformed (W5)");
+        assert_eq!(applied.lost_rows, 0, "bug: our own record refers to what is not there (W5)");
+        writer.next_seq += 1;
+        self.newest.fetch_max(at.as_millis(), Ordering::AcqRel);
+        self.visible.store(applied.seq, Ordering::Release);
+        report.add_all(&std::mem::take(pending));
+        self.counters.lock().batches += 1;
+        Ok(())
+    }
+
+    /// Why the store does not take samples of that time.
+    fn refusal(&self, at: Timestamp) -> Option<Rejected> {
+        let now = self.options.clock.now();
+        let newest = self.newest.load(Ordering::Acquire);
+        let mut newest = (newest != i64::MIN).then(|| Timestamp::from_millis(newest));
+        if let Some(ahead) = self.options.future_max {
+            if at > now.saturating_add(ahead) {
+                return Some(Rejected::TooFarAhead);
+            }
+            // Samples that a wrong clock once let in must not shut out those of the right time.
+            newest = newest.map(|newest| newest.min(now.saturating_add(ahead)));
+        }
+        match (self.options.late_window, newest) {
+            (LateWindow::Within(window), Some(newest)) if at < newest.saturating_sub(window) => {
+                Some(Rejected::TooOld)
+            }
+            _ => None,
+        }
+    }
+
+    fn apply_back_pressure(&self) -> Result<()> {
+        let bytes = head_bytes(&self.current_view());
+        if bytes > self.options.head_bytes_max.saturating_mul(BACK_PRESSURE) {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything appended so far survive a power cut.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::DiskFull`] the first time; the store takes nothing more and says
+    /// [`Error::Poisoned`] from then on, because nobody knows what is on the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.check_poison()?;
+        let seq = self.writer.lock().next_seq - 1;
+        self.sync_to(seq)
+    }
+
+    /// Syncs the log unless somebody else has done it since batch `seq`. Appends go on meanwhile,
+    /// and those that wait for the same sync share the next one.
+    fn sync_to(&self, seq: u64) -> Result<()> {
+        if self.sync.lock().seq >= seq {
+            return Ok(());
+        }
+        // The writer comes before `sync` in the order of locks, so look first and lock then.
+        let (file, path, last) = {
+            let writer = self.writer.lock();
+            (writer.wal.file(), writer.wal.path().to_owned(), writer.next_seq - 1)
+        };
+        let mut synced = self.sync.lock();
+        if synced.seq >= seq {
+            return Ok(());
+        }
+        self.check_poison()?;
+        self.sync_file(&*file, &path)?;
+        synced.seq = synced.seq.max(last);
+        Ok(())
+    }
+
+    /// Syncs a file; a failure poisons the store.
+    pub(crate) fn sync_file(&self, file: &dyn VfsFile, path: &Path) -> Result<()> {
+        file.sync().map_err(|source| {
+            self.poison("sync");
+            let error = Error::io("sync", path, source);
+            self.note(&error);
+            error
+        })?;
+        self.counters.lock().syncs += 1;
+        Ok(())
+    }
+
+    /// Notes that every batch before the current log file is on the disk.
+    pub(crate) fn note_synced(&self, seq: u64) {
+        let mut synced = self.sync.lock();
+        synced.seq = synced.seq.max(seq);
+    }
+
+    /// A consistent view of everything appended so far; later writes do not change it.
+    pub fn snapshot(&self) -> StoreSnapshot {
+        // The view first: a batch that is seen was put into a head that the view has or that is
+        // newer than it, never into one that the view has lost.
+        let view = self.current_view();
+        StoreSnapshot::new(view, self.visible.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn current_view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read())
+    }
+
+    /// Numbers for people and for metrics. Cheap: it asks no file.
+    pub fn stats(&self) -> Stats {
+        let view = self.current_view();
+        let wal_len = self.writer.lock().wal.len();
+        let old_wal_bytes = self.old_wal_bytes(&view);
+        let counters = self.counters.lock();
+        let sum = |of: fn(&Head) -> u64| view.heads.iter().map(|head| of(head)).sum();
+        let infos = || view.segments.iter().map(|segment| segment.info());
+        Stats {
+            head_sets: sum(|head| head.sets.load(Ordering::Relaxed) as u64),
+            head_columns: sum(|head| head.columns.load(Ordering::Relaxed) as u64),
+            head_samples: sum(|head| head.samples.load(Ordering::Relaxed)),
+            head_bytes: head_bytes(&view) as u64,
+            head_generations: view.heads.len() as u64,
+            wal_bytes: wal_len + old_wal_bytes,
+            segments: view.segments.len() as u64,
+            segment_bytes: infos().map(|info| info.len).sum(),
+            segment_samples: infos().map(|info| info.samples).sum(),
+            appended_samples: counters.appended.accepted,
+            duplicate_samples: counters.appended.duplicate,
+            replaced_samples: counters.appended.replaced,
+            rejected_samples: counters.appended.rejected,
+            batches: counters.batches,
+            syncs: counters.syncs,
+            flushes: counters.flushes,
+            expired_segments: counters.expired_segments,
+            quarantined_files: self.opened.quarantined.len() as u64,
+            is_clock_suspect: counters.is_clock_suspect,
+            poisoned_by: self.poisoned_by.get().copied(),
+            last_error: counters.last_error.clone(),
+        }
+    }
+
+    fn old_wal_bytes(&self, view: &View) -> u64 {
+        let frozen = view.heads.split_last().map_or(&[][..], |(_, frozen)| frozen);
+        frozen.iter().map(|head| head.wal_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What was found when the store was opened.
+    pub fn open_report(&self) -> &OpenReport {
+        &self.opened
+    }
+
+    /// The options the store was opened with, within their bounds.
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
+    /// Syncs and closes the store; a large head is flushed, so that the next open is quick.
+    ///
+    /// Dropping a store instead loses nothing that was acknowledged.
+    ///
+    /// # Errors
+    /// What [`Store::sync`] or [`Store::flush`] says. The store is closed all the same.
+    pub fn close(self) -> Result<()> {
+        /// A log of this length is replayed in some 20 ms.
+        const QUICK_REPLAY_BYTES: u64 = 4 << 20;
+        self.sync()?;
+        if self.stats().wal_bytes > QUICK_REPLAY_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        match self.poisoned_by.get() {
+            Some(op) => Err(Error::Poisoned { op }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn poison(&self, op: &'static str) {
+        // The first failure is the one worth telling.
+        let _ = self.poisoned_by.set(op);
+    }
+
+    /// Remembers an error for [`Stats::last_error`].
+    pub(crate) fn note(&self, error: &Error) {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        self.counters.lock().last_error = Some(text);
+    }
+
+    /// Wall and monotonic time.
+    pub(crate) fn time(&self) -> (Timestamp, Duration) {
+        (self.options.clock.now(), self.options.clock.monotonic())
+    }
+}
+
+impl Storage for Store {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError> {
+        Ok(Arc::new(Store::snapshot(self)))
+    }
+}
+
+impl Writer {
+    fn begin(&mut self, at: Timestamp) {
+        self.encoder.begin(self.next_seq, at.as_millis());
+    }
+
+    /// Adds a row to the batch and its outcome to the report; `false` when it has to wait for the
+    /// next batch.
+    fn add(
+        &mut self,
+        labels: &Labels,
+        cells: &[(Text, MetricValue)],
+        report: &mut AppendReport,
+    ) -> bool {
+        match self.encoder.add(&self.applier, labels, cells) {
+            Ok(outcome) => {
+                report.accepted += outcome.accepted;
+                report.duplicate += outcome.duplicate;
+                report.replaced += outcome.replaced;
+                true
+            }
+            Err(NotAdded::Rejected(reason)) => {
+                report.rejected.add(reason, cells.len() as u64);
+                true
+            }
+            Err(NotAdded::Repeated) => false,
+        }
+    }
+}
+
+/// Memory of all heads.
+pub(crate) fn head_bytes(view: &View) -> usize {
+    view.heads.iter().map(|head| head.bytes.load(Ordering::Relaxed)).sum()
+}
+
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Store>();
+    is_shared::<StoreSnapshot>();
+};

@@ -1,0 +1,33 @@
+//! The write-ahead log: one file per generation of the head, one record per batch.
+//!
+//! A file is only ever appended to by the process that created it. After a restart it is read and
+//! then left alone until the rows are in a segment; new batches go to a new file.
+
+pub(crate) mod bytes;
+pub(crate) mod format;
+pub(crate) mod replay;
+pub(crate) mod writer;
+
+use format::{FILE_HEADER_BYTES, MAGIC, VERSION};
+
+/// The first bytes of a file with that id.
+fn file_header(file_id: u64) -> [u8; FILE_HEADER_BYTES] {
+    let mut header = [0; FILE_HEADER_BYTES];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..20].copy_from_slice(&file_id.to_le_bytes());
+    let crc = crc32fast::hash(&header[..20]);
+    header[20..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// Checksum of a record: it holds only in this file at this offset, so a record that a disk wrote
+/// to the wrong place or kept from an older file does not pass.
+fn record_crc(file_id: u64, offset: u64, payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&file_id.to_le_bytes());
+    hasher.update(&offset.to_le_bytes());
+    hasher.update(&(payload.len() as u64).to_le_bytes());
+    hasher.update(payload);
+    hasher.finalize()
+}
