@@ -51,9 +51,10 @@ pub(super) async fn config(options: &Options) -> Result<Config, ConnectError> {
         config.auth_info.token = None;
         config.auth_info.token_file = Some(SERVICE_ACCOUNT_TOKEN.to_owned());
     }
-    // Plain HTTP needs no roots, and an image may have none for the default to find.
+    // Where nothing is verified no roots are needed, and an image may have none to find.
     let is_plain = config.cluster_url.scheme() != Some(&http::uri::Scheme::HTTPS);
-    if is_plain && config.root_cert.is_none() && config.root_cert_file.is_none() {
+    let needs_no_roots = is_plain || config.accept_invalid_certs;
+    if needs_no_roots && config.root_cert.is_none() && config.root_cert_file.is_none() {
         config.root_cert = Some(Vec::new());
     }
     config.read_timeout = Some(READ_TIMEOUT);
