@@ -16,4 +16,4 @@ pub use request::{Params, Query, Request};
 pub(crate) use response::typed;
 pub use response::{Response, html, json, text};
 pub use router::{Handler, Route, Router};
-pub use server::{ServerOptions, serve};
+pub use server::{ServerOptions, serve, serve_connection};

@@ -29,7 +29,7 @@ const SHOWN_MAX: usize = 25;
 async fn the_model_and_export_apis_answer_as_the_original() {
     for name in ["heapster", "heapster-odd"] {
         let Some(folder) = shared(&format!("golden/{name}")) else { return };
-        let router = replayed_into(Arc::new(MemoryStorage::new()), &folder);
+        let router = replayed(&folder);
         let mut differences = Differences::default();
         for recorded in read_lines(&folder.join("responses.jsonl.gz")) {
             let answer = ask(&router, &recorded).await;
@@ -42,7 +42,7 @@ async fn the_model_and_export_apis_answer_as_the_original() {
 #[tokio::test]
 async fn the_historical_api_answers_as_the_original_or_better() {
     let Some(folder) = shared("golden/heapster-historical") else { return };
-    let router = replayed_into(Arc::new(MemoryStorage::new()), &folder);
+    let router = replayed(&folder);
     let mut differences = Differences::default();
     for mut recorded in read_lines(&folder.join("responses.jsonl.gz")) {
         if recorded["status"] == 500 || is_tag_key(&recorded["body"]) {
@@ -103,14 +103,22 @@ pub fn in_stored_order(mut batch: DataBatch) -> DataBatch {
     batch
 }
 
-fn replayed_into(storage: Arc<MemoryStorage>, folder: &Path) -> Router {
+/// The APIs over a recording kept in memory.
+fn replayed(folder: &Path) -> Router {
+    let storage = Arc::new(MemoryStorage::new());
+    let append = |batch: &DataBatch| storage.append_batch(batch);
+    replayed_into(storage.clone(), append, folder)
+}
+
+/// The APIs over a recording kept in any storage.
+fn replayed_into(storage: Arc<dyn Storage>, append: impl Fn(&DataBatch), folder: &Path) -> Router {
     let live = Arc::new(Live::default());
     for batch in replay(folder) {
-        storage.append_batch(&batch);
+        append(&batch);
         live.publish(Arc::new(batch));
     }
     let clock = SteppedClock::at(recorded_at(folder));
-    router_over(storage as Arc<dyn Storage>, &live, &clock, ApiOptions::default())
+    router_over(storage, &live, &clock, ApiOptions::default())
 }
 
 /// What the recording's storage answered in place of a list: the name of the label.

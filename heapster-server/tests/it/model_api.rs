@@ -1,21 +1,29 @@
 //! The model and export APIs over batches made by hand and over an oracle's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use heapster_core::processors::{LabelCopier, standard};
+use heapster_core::storage::{
+    Column, ColumnCursor, Run, Samples, SelectedSet, Selector, Snapshot, Storage, StorageError,
+};
 use heapster_core::{
-    DataBatch, EntityKey, EntityType, Labels, MetricSet, MetricValue, NanoTime, Timestamp, Value,
+    DataBatch, EntityKey, EntityType, Labels, MetricKind, MetricSet, MetricValue, NanoTime, Text,
+    TimeRange, Timestamp, Value,
 };
 use heapster_server::api::ApiOptions;
-use heapster_server::http::Response;
+use heapster_server::http::{Response, Router};
 use heapster_server::live;
 use heapster_server::sources::kubelet::{NodeInfo, summary};
 use http::StatusCode;
 use proptest::prelude::*;
+use tokio::sync::Notify;
 
 use crate::golden::in_stored_order;
-use crate::recording::{Objects, Served, moment, read_json, shared, text};
+use crate::recording::{
+    Objects, Served, SteppedClock, get, moment, read_json, router_over, shared, text,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -64,7 +72,7 @@ async fn the_oracles_answers_are_given_byte_by_byte() {
     let Some(folder) = shared("fixtures/heapster") else { return };
     let objects = read_json(&folder.join("pipeline_objects.input.json"));
     let cluster = Objects::of(&objects["nodes"], &objects["pods"], &objects["namespaces"]);
-    let mut processors = standard(std::sync::Arc::new(cluster), LabelCopier::default(), None);
+    let mut processors = standard(Arc::new(cluster), LabelCopier::default(), None);
     let served = Served::new(ApiOptions::default());
     for scrape in [1, 2] {
         let name = format!("pipeline_batch_{scrape}.expected.json");
@@ -287,14 +295,14 @@ async fn an_answer_beyond_the_limits_is_refused_with_a_reason() {
 
 #[tokio::test]
 async fn concurrent_requests_take_turns() {
-    let served = std::sync::Arc::new({
+    let served = Arc::new({
         let options = ApiOptions { reads_max: 1, ..ApiOptions::default() };
         let served = Served::new(options);
         served.feed(batch(at("2018-07-26T12:00:00Z"), [pod("web", "memory/usage", 1)]));
         served
     });
     let requests = (0..50).map(|_| {
-        let served = std::sync::Arc::clone(&served);
+        let served = Arc::clone(&served);
         tokio::spawn(async move { values(&served, SERIES).await })
     });
     for answer in futures::future::join_all(requests).await {
@@ -302,6 +310,114 @@ async fn concurrent_requests_take_turns() {
     }
     let head = http::Request::head(SERIES).body(Bytes::new()).unwrap();
     assert_eq!(served.router.handle(head).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+/// A store whose one column never ends, or that cannot be read.
+struct BadStorage {
+    failing: bool,
+    /// Notified when the last snapshot is given up.
+    released: Arc<Notify>,
+}
+
+struct BadSnapshot {
+    failing: bool,
+    released: Arc<Notify>,
+}
+
+impl Drop for BadSnapshot {
+    fn drop(&mut self) {
+        self.released.notify_one();
+    }
+}
+
+impl Storage for BadStorage {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError> {
+        let released = Arc::clone(&self.released);
+        Ok(Arc::new(BadSnapshot { failing: self.failing, released }))
+    }
+}
+
+impl Snapshot for BadSnapshot {
+    fn select(&self, _: &Selector) -> Result<Vec<Arc<dyn SelectedSet>>, StorageError> {
+        if self.failing {
+            return Err(StorageError::new("the disk is on fire"));
+        }
+        let columns = vec![Column { name: "memory/usage".into(), kind: MetricKind::Gauge }];
+        Ok(vec![Arc::new(Endless { labels: Labels::new(), columns })])
+    }
+
+    fn column_names(&self, _: &Selector) -> Result<Vec<Text>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    fn label_names(&self, _: &Selector) -> Result<Vec<Text>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &Selector) -> Result<Vec<Text>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    fn bounds(&self) -> Option<TimeRange> {
+        None
+    }
+}
+
+struct Endless {
+    labels: Labels,
+    columns: Vec<Column>,
+}
+
+impl SelectedSet for Endless {
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    fn read(&self, _: usize) -> Box<dyn ColumnCursor + '_> {
+        Box::new(EndlessCursor)
+    }
+}
+
+struct EndlessCursor;
+
+impl ColumnCursor for EndlessCursor {
+    fn next_run(&mut self) -> Result<Option<Run>, StorageError> {
+        let epoch = Timestamp::EPOCH;
+        Ok(Some(Run { first: epoch, last: epoch, summary: None }))
+    }
+
+    fn decode(&mut self, into: &mut Samples) -> Result<(), StorageError> {
+        into.timestamps.clear();
+        Ok(())
+    }
+}
+
+fn over_bad_storage(failing: bool) -> (Router, Arc<Notify>) {
+    let released = Arc::new(Notify::new());
+    let storage = Arc::new(BadStorage { failing, released: Arc::clone(&released) });
+    let clock = SteppedClock::at(at("2018-07-26T12:00:00Z"));
+    (router_over(storage, &Arc::default(), &clock, ApiOptions::default()), released)
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_gives_500_and_says_why() {
+    let (router, _) = over_bad_storage(true);
+    let answer = status_and_body(&get(&router, SERIES).await);
+    assert_eq!(answer, (500, "could not read the store: the disk is on fire".to_owned()));
+}
+
+#[tokio::test]
+async fn a_read_ends_when_its_client_has_gone() {
+    let (router, released) = over_bad_storage(false);
+    let mut answer = Box::pin(get(&router, SERIES));
+    // Polled once, so that the read has begun; then the client goes away.
+    assert!(futures::poll!(answer.as_mut()).is_pending());
+    drop(answer);
+    released.notified().await;
 }
 
 fn any_value() -> impl Strategy<Value = MetricValue> {
