@@ -5,3 +5,4 @@ mod cli;
 mod collector;
 mod host;
 mod kubelet_decode;
+mod server;
