@@ -8,6 +8,7 @@ pub mod cluster_sim;
 mod duration;
 mod fetch;
 pub mod load;
+pub mod workload;
 
 pub use duration::parse_duration;
 pub use fetch::{Answer, fetch, open};

@@ -139,11 +139,8 @@ impl Store {
         }
         // Only the holder of `upkeep` makes generations, so the number is still free.
         let vfs = &*self.options.vfs;
-        let wal = create_wal(vfs, &self.paths, generation).inspect_err(|error| {
-            if let Error::Io { op: "sync", .. } = error {
-                self.poison("sync");
-            }
-        })?;
+        let wal = create_wal(vfs, &self.paths, generation)
+            .inspect_err(|error| self.poison_if_sync(error))?;
         let mut writer = self.writer.lock();
         self.sync_file(&*writer.wal.file(), writer.wal.path())?;
         self.note_synced(writer.next_seq - 1);
@@ -166,9 +163,7 @@ impl Store {
         let unfinished = temporary(&path);
         let info = self.write_segment(id, heads).inspect_err(|error| {
             let _ = vfs.remove(&unfinished);
-            if let Error::Io { op: "sync", .. } = error {
-                self.poison("sync");
-            }
+            self.poison_if_sync(error);
         })?;
         vfs.rename(&unfinished, &path).map_err(|source| {
             self.poison("rename");
@@ -224,28 +219,45 @@ impl Store {
         }
         manifest.number += 1;
         self.replace_manifest(&manifest)?;
-        let old = std::mem::replace(&mut upkeep.manifest, manifest);
-        let is_kept = |id| upkeep.manifest.segments.iter().any(|kept| kept.id == id);
-        {
+        upkeep.manifest = manifest;
+        let is_kept = |segment: &Arc<Segment>| {
+            upkeep.manifest.segments.iter().any(|kept| kept.id == segment.info().id)
+        };
+        let gone: Vec<_> = {
             let mut view = self.view.write();
-            let kept = view.segments.iter().filter(|segment| is_kept(segment.info().id));
-            let segments = kept.cloned().collect();
+            let (segments, gone) = view.segments.iter().cloned().partition(is_kept);
             *view = Arc::new(View { segments, heads: view.heads.clone() });
-        }
-        for segment in old.segments.iter().filter(|segment| !is_kept(segment.id)) {
+            gone
+        };
+        for segment in gone {
             // A reader may still map it. What cannot be removed now is removed at the next open.
-            let _ = self.options.vfs.remove(&self.paths.segment(segment.tier, segment.id));
+            let _ = self.options.vfs.remove(segment.path());
         }
         self.counters.lock().expired_segments += expired as u64;
         Ok(expired)
     }
 
     fn replace_manifest(&self, manifest: &Manifest) -> Result<()> {
-        manifest.store(&*self.options.vfs, &self.paths).inspect_err(|error| {
-            if let Error::Io { op: op @ ("sync" | "rename"), .. } = error {
-                self.poison(op);
-            }
-        })
+        let vfs = &*self.options.vfs;
+        manifest.prepare(vfs, &self.paths).inspect_err(|error| self.poison_if_sync(error))?;
+        Manifest::publish(vfs, &self.paths).inspect_err(|_| self.poison("rename"))
+    }
+
+    /// Poisons the store when the error is a failed sync.
+    fn poison_if_sync(&self, error: &Error) {
+        if let Error::Io { op: "sync", .. } = error {
+            self.poison("sync");
+        }
+    }
+
+    /// Checks every segment: all checksums, and that every chunk decodes. Gives what is wrong, an
+    /// error for each damaged segment.
+    ///
+    /// # Cost
+    /// Reads and decodes the whole store.
+    pub fn verify(&self) -> Vec<Error> {
+        let view = self.current_view();
+        view.segments.iter().filter_map(|segment| segment.verify().err()).collect()
     }
 
     /// Removes a log file whose rows are in a segment; a damaged one goes to quarantine instead.

@@ -70,12 +70,18 @@ impl Manifest {
         }
     }
 
-    /// Makes this the store's manifest, durably. The caller deletes what it does not name only
-    /// after this returns.
-    pub fn store(&self, vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
+    /// Writes both copies under temporary names and syncs them. An error leaves the store as it was.
+    pub fn prepare(&self, vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         let bytes = self.to_bytes();
+        let copies = [paths.manifest(), paths.manifest_copy()];
+        copies.iter().try_for_each(|path| write(vfs, &temporary(path), &bytes))
+    }
+
+    /// Makes the prepared copies the store's manifest, durably. The caller deletes what it does not
+    /// name only after this returns. After an error nobody knows which manifest a reopen finds.
+    pub fn publish(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         for path in [paths.manifest(), paths.manifest_copy()] {
-            replace(vfs, &path, &bytes)?;
+            vfs.rename(&temporary(&path), &path).map_err(|e| Error::io("rename", &path, e))?;
             vfs.sync_dir(paths.root()).map_err(|e| Error::io("sync", paths.root(), e))?;
         }
         Ok(())
@@ -173,31 +179,30 @@ fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<Manifest>> {
     Manifest::parse(path, &bytes).map(Some)
 }
 
-fn replace(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> Result<()> {
-    let unfinished = temporary(path);
-    let failed = |op| {
-        let path = unfinished.clone();
-        move |e| Error::io(op, &path, e)
-    };
-    match vfs.remove(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed("remove")(error));
+fn write(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> Result<()> {
+    match vfs.remove(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove", path, source));
         }
         _ => {}
     }
-    let file = vfs.create_new(&unfinished).map_err(failed("create"))?;
-    if let Err(error) = write_all_at(&*file, bytes, 0) {
-        let _ = vfs.remove(&unfinished);
-        return Err(failed("write")(error));
+    let file = vfs.create_new(path).map_err(|source| Error::io("create", path, source))?;
+    if let Err(source) = write_all_at(&*file, bytes, 0) {
+        let _ = vfs.remove(path);
+        return Err(Error::io("write", path, source));
     }
-    file.sync().map_err(failed("sync"))?;
-    vfs.rename(&unfinished, path).map_err(failed("rename"))
+    file.sync().map_err(|source| Error::io("sync", path, source))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::vfs::faulty::FaultyVfs;
+
+    fn store(vfs: &FaultyVfs, paths: &Paths) {
+        manifest().prepare(vfs, paths).unwrap();
+        Manifest::publish(vfs, paths).unwrap();
+    }
 
     fn manifest() -> Manifest {
         let segment = |id| SegmentInfo {
@@ -227,7 +232,7 @@ mod tests {
             for offset in 0..len {
                 let vfs = FaultyVfs::new();
                 vfs.create_dir_all(paths.root()).unwrap();
-                manifest().store(&vfs, &paths).unwrap();
+                store(&vfs, &paths);
                 vfs.flip_bit(&path, offset, (offset % 8) as u8).unwrap();
                 let loaded = Manifest::load(&vfs, &paths).unwrap().unwrap();
                 assert_eq!(loaded.manifest, manifest());
@@ -242,7 +247,7 @@ mod tests {
         let vfs = FaultyVfs::new();
         vfs.create_dir_all(paths.root()).unwrap();
         assert!(Manifest::load(&vfs, &paths).unwrap().is_none());
-        manifest().store(&vfs, &paths).unwrap();
+        store(&vfs, &paths);
         vfs.flip_bit(&paths.manifest(), 30, 0).unwrap();
         vfs.flip_bit(&paths.manifest_copy(), 31, 0).unwrap();
         assert!(Manifest::load(&vfs, &paths).unwrap_err().is_corruption());

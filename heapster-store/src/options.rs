@@ -40,7 +40,8 @@ pub enum LateWindow {
     Any,
 }
 
-/// Options of a store; see each field for unit, bounds and why the default is what it is.
+/// Options of a store; see each field for unit, bounds and why the default is what it is. What is
+/// out of bounds is moved to the nearest bound.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The file system. Default: the operating system's.

@@ -58,7 +58,8 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     remove_leftovers(vfs, &paths, &manifest, &replayed.empty)?;
     if is_dirty {
         manifest.number += 1;
-        manifest.store(vfs, &paths)?;
+        manifest.prepare(vfs, &paths)?;
+        Manifest::publish(vfs, &paths)?;
     }
     let newest_generation = replayed.heads.last().map_or(0, |head| head.generation);
     let generation = newest_generation.max(replayed.last_generation).max(manifest.wal_floor) + 1;

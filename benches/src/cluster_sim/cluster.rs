@@ -8,15 +8,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::SimOptions;
-use super::model::{Maker, Node, SYSTEM_NAMESPACE};
+use super::model::{Maker, Node};
 use super::objects::{self, Phase};
 use super::random::Random;
 use super::registry::{Kind, Registry};
 use super::summary::SummaryTemplates;
 
-/// Pods of one deployment and of one namespace, roughly.
-const PODS_PER_DEPLOYMENT: usize = 12;
-const PODS_PER_NAMESPACE: usize = 150;
 /// Replacements that are made at once when the clock leaps ahead.
 const REPLACEMENTS_PER_STEP_MAX: u64 = 10_000;
 
@@ -58,20 +55,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// The cluster of the options as it stands at `now`, seconds since the epoch.
     pub(crate) fn new(options: &SimOptions, now: i64) -> Self {
-        let pods = options.nodes * options.pods_per_node;
-        let teams = (pods / PODS_PER_NAMESPACE).clamp(2, 40);
-        let mut namespaces = vec![SYSTEM_NAMESPACE.to_owned(), "default".to_owned()];
-        namespaces.extend((0..teams).map(|team| format!("team-{team:02}")));
-        let maker = Maker {
-            seed: options.seed,
-            pods_per_node: options.pods_per_node,
-            containers_per_pod: options.containers_per_pod,
-            namespaces,
-            deployments: (pods / PODS_PER_DEPLOYMENT).max(1) as u64,
-        };
+        let maker = Maker::new(options);
         let registry = Registry::new();
         for name in &maker.namespaces {
-            let uid = Random::of(options.seed, name).uid();
+            let uid = maker.namespace_uid(name);
             registry.put(Kind::Namespaces, objects::namespace(name, &uid, now - 90 * 86_400));
         }
         let mut seats = Vec::with_capacity(options.nodes);

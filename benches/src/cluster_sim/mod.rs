@@ -9,14 +9,14 @@ mod api;
 mod cluster;
 
 mod kubelet;
-mod model;
+pub(crate) mod model;
 mod objects;
 mod random;
 mod registry;
 mod server;
 mod summary;
 mod template;
-mod usage;
+pub(crate) mod usage;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

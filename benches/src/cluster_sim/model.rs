@@ -5,6 +5,7 @@
 //! asking twice within a period gives the same sample twice, as with a real kubelet. The state at
 //! a time does not depend on when it was asked for before.
 
+use super::SimOptions;
 use super::random::Random;
 use super::usage::{Archetype, Cgroup, Disk, Interface, Memory};
 
@@ -42,6 +43,25 @@ impl Readings {
     }
 }
 
+/// What a container asks for. Whoever has a limit on memory has limits on everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Claim {
+    pub(crate) cpu_millicores: u64,
+    pub(crate) memory_mib: u64,
+    pub(crate) memory_limit_mib: Option<u64>,
+}
+
+impl Claim {
+    /// Limit on CPU, given to who has a limit at all.
+    pub(crate) fn cpu_limit_millicores(&self) -> u64 {
+        self.cpu_millicores * 4
+    }
+}
+
+/// Ephemeral storage asked for by, and allowed to, containers with limits.
+pub(crate) const STORAGE_REQUEST_MIB: u64 = 256;
+pub(crate) const STORAGE_LIMIT_MIB: u64 = 2048;
+
 /// A container, of a pod or of the system.
 #[derive(Clone, Debug)]
 pub(crate) struct Container {
@@ -53,7 +73,7 @@ pub(crate) struct Container {
     /// Seconds since the epoch.
     pub(crate) started_at: i64,
     pub(crate) restarts: u32,
-    pub(crate) memory_limit_bytes: Option<u64>,
+    pub(crate) claim: Claim,
     readings: Readings,
     /// CPU used since the pod was last read.
     unclaimed_cpu_ns: u64,
@@ -74,6 +94,11 @@ impl Container {
     /// When the sample was taken, seconds since the epoch.
     pub(crate) fn sampled_at(&self) -> i64 {
         self.readings.last()
+    }
+
+    /// The limit on memory.
+    pub(crate) fn memory_limit_bytes(&self) -> Option<u64> {
+        self.claim.memory_limit_mib.map(|mib| mib << 20)
     }
 }
 
@@ -169,7 +194,7 @@ impl Pod {
 
     /// The limit of the whole pod: there is one when every container has one.
     pub(crate) fn memory_limit_bytes(&self) -> Option<u64> {
-        self.containers.iter().map(|container| container.memory_limit_bytes).sum()
+        self.containers.iter().map(Container::memory_limit_bytes).sum()
     }
 
     /// Restarts every container: counters begin at zero, start times move.
@@ -258,9 +283,32 @@ pub(crate) struct Maker {
 pub(crate) const SYSTEM_NAMESPACE: &str = "kube-system";
 /// From this many pods on, each node's first is one of a daemon set on the node's network.
 const PODS_WITH_DAEMON_MIN: usize = 5;
+/// Pods of one deployment and of one namespace, roughly.
+const PODS_PER_DEPLOYMENT: usize = 12;
+const PODS_PER_NAMESPACE: usize = 150;
 const DAY_SECONDS: u64 = 86_400;
 
 impl Maker {
+    /// The maker for a cluster of that size: more pods live in more namespaces.
+    pub(crate) fn new(options: &SimOptions) -> Self {
+        let pods = options.nodes * options.pods_per_node;
+        let teams = (pods / PODS_PER_NAMESPACE).clamp(2, 40);
+        let mut namespaces = vec![SYSTEM_NAMESPACE.to_owned(), "default".to_owned()];
+        namespaces.extend((0..teams).map(|team| format!("team-{team:02}")));
+        Self {
+            seed: options.seed,
+            pods_per_node: options.pods_per_node,
+            containers_per_pod: options.containers_per_pod,
+            namespaces,
+            deployments: (pods / PODS_PER_DEPLOYMENT).max(1) as u64,
+        }
+    }
+
+    /// UID of a namespace.
+    pub(crate) fn namespace_uid(&self, name: &str) -> String {
+        self.random(name).uid()
+    }
+
     /// The node of that index as it stands at `now`, with its pods.
     pub(crate) fn node(&self, index: usize, now: i64) -> Node {
         let name = format!("node-{index:03}");
@@ -374,7 +422,13 @@ impl Maker {
         let mut of_owner = self.random(&format!("{owner}/{name}"));
         let archetype = if index == 0 { Archetype::draw(&mut of_owner) } else { Archetype::Idle };
         let cgroup = self.cgroup(pod, &name, archetype, 1.0, cpu_unit_ns, age_seconds);
-        let limit = cgroup.usage_bytes().next_power_of_two().max(64 << 20) * 2;
+        let memory_mib = (cgroup.usage_bytes() >> 20).max(16);
+        let limit_mib = memory_mib.next_power_of_two().max(64) * 2;
+        let claim = Claim {
+            cpu_millicores: (cgroup.base_cores() * 1000.0).ceil().max(10.0) as u64,
+            memory_mib,
+            memory_limit_mib: of_owner.chance(0.6).then_some(limit_mib),
+        };
         Container {
             image: format!(
                 "registry.example/{owner}/{name}:1.{}.{}",
@@ -385,7 +439,7 @@ impl Maker {
             logs: Disk::log(self.random(&format!("{pod}/{name}/logs")), archetype),
             started_at: now - age_seconds as i64 + 2,
             restarts: 0,
-            memory_limit_bytes: of_owner.chance(0.6).then_some(limit),
+            claim,
             readings: Readings::new(phase, now),
             unclaimed_cpu_ns: 0,
             unclaimed_requests: 0.0,
@@ -406,7 +460,10 @@ impl Maker {
             started_at: now - age_seconds as i64 + 10,
             restarts: 0,
             // The pods share what the node has.
-            memory_limit_bytes: (name == "pods").then_some(16 << 30),
+            claim: Claim {
+                memory_limit_mib: (name == "pods").then_some(16 << 10),
+                ..Claim::default()
+            },
             readings: Readings::new(phase, now),
             unclaimed_cpu_ns: 0,
             unclaimed_requests: 0.0,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::model::{Container, Node, Pod};
+use super::model::{Container, Node, Pod, STORAGE_LIMIT_MIB, STORAGE_REQUEST_MIB};
 use super::template::rfc3339;
 
 const KIB: u64 = 1024;
@@ -137,19 +137,20 @@ pub(crate) fn pod(pod: &Pod, node_name: &str, phase: Phase) -> Value {
 }
 
 fn spec(container: &Container) -> Value {
-    // Sidecars ask for little; whoever has a memory limit also has one on CPU.
-    let millicores = (container.cgroup.base_cores() * 1000.0).ceil().max(10.0) as u64;
-    let memory_mib = (container.cgroup.usage_bytes() >> 20).max(16);
+    let claim = &container.claim;
     let mut resources = json!({
-        "requests": {"cpu": format!("{millicores}m"), "memory": format!("{memory_mib}Mi")},
+        "requests": {
+            "cpu": format!("{}m", claim.cpu_millicores),
+            "memory": format!("{}Mi", claim.memory_mib),
+        },
     });
-    if let Some(limit) = container.memory_limit_bytes {
+    if let Some(limit_mib) = claim.memory_limit_mib {
         resources["limits"] = json!({
-            "cpu": format!("{}m", millicores * 4),
-            "memory": format!("{}Mi", limit >> 20),
-            "ephemeral-storage": "2Gi",
+            "cpu": format!("{}m", claim.cpu_limit_millicores()),
+            "memory": format!("{limit_mib}Mi"),
+            "ephemeral-storage": format!("{STORAGE_LIMIT_MIB}Mi"),
         });
-        resources["requests"]["ephemeral-storage"] = json!("256Mi");
+        resources["requests"]["ephemeral-storage"] = json!(format!("{STORAGE_REQUEST_MIB}Mi"));
     }
     json!({
         "name": container.name,

@@ -78,7 +78,7 @@ fn describe_node(shape: &mut impl Shape, node: &Node) {
             shape,
             container.sampled_at(),
             &container.cgroup.memory(),
-            container.memory_limit_bytes,
+            container.memory_limit_bytes(),
         );
         describe_swap(shape, container.sampled_at(), None);
         shape.close();
@@ -150,7 +150,7 @@ fn describe_container(shape: &mut impl Shape, container: &Container, node: &Node
     shape.text("name", &container.name);
     shape.time("startTime", container.started_at);
     describe_cpu(shape, at, container.cgroup.nanocores, container.cgroup.cpu_ns);
-    describe_memory(shape, at, &container.cgroup.memory(), container.memory_limit_bytes);
+    describe_memory(shape, at, &container.cgroup.memory(), container.memory_limit_bytes());
     let (rootfs, logs) = (&container.rootfs, &container.logs);
     let disk_at = node.sampled_at();
     describe_disk(shape, "rootfs", disk_at, node, (rootfs.used_bytes(), rootfs.inodes_used));

@@ -8,6 +8,6 @@ mod report;
 mod run;
 mod server_view;
 
-pub use process::ProcessUsage;
+pub use process::{DiskUsage, ProcessUsage};
 pub use report::Report;
 pub use run::{LoadOptions, run};

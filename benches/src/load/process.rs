@@ -179,6 +179,9 @@ pub struct DiskUsage {
 
 impl DiskUsage {
     /// The files below `root`. Files that vanish meanwhile are left out.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
     pub fn of(root: &Path) -> io::Result<Self> {
         let mut usage = Self::default();
         let mut waiting = vec![(root.to_owned(), None::<String>)];

@@ -1,7 +1,7 @@
 //! `/api/v1/metric-export` and its schema: the newest batch, for pullers.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, LazyLock};
 
 use heapster_core::catalogue::{
     COMMON_LABELS, LABELED, LabelDescriptor, MetricDescriptor, POD_LABELS, STANDARD, find,
@@ -11,8 +11,8 @@ use heapster_core::{
     metric,
 };
 
-use super::Context;
 use super::series_json::answer;
+use super::{Context, compute};
 use crate::http::gojson::{JsonWriter, Style};
 use crate::http::{Route, Router};
 
@@ -39,7 +39,7 @@ pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
     router.route(Route::get_json(EXPORT, move |_| {
         let latest = own.state.live.latest();
         let disabled = own.state.options.disable_export;
-        async move {
+        compute(move || {
             answer(Style::Plain, |json| match latest {
                 _ if disabled => {
                     json.begin_array();
@@ -48,7 +48,7 @@ pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
                 None => json.null(),
                 Some(batch) => write_batch(json, &batch),
             })
-        }
+        })
     }));
     router.route(Route::get_json(SCHEMA, |_| async { answer(Style::Pretty, write_schema) }));
 }
@@ -60,7 +60,9 @@ fn exported() -> impl Iterator<Item = &'static MetricDescriptor> {
 }
 
 fn is_exported(name: &str) -> bool {
-    exported().any(|descriptor| descriptor.name == name)
+    static NAMES: LazyLock<HashSet<&str>> =
+        LazyLock::new(|| exported().map(|descriptor| descriptor.name).collect());
+    NAMES.contains(name)
 }
 
 fn write_batch(json: &mut JsonWriter, batch: &DataBatch) {

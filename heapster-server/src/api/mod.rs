@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heapster_core::storage::{Snapshot, Storage};
-use heapster_query::{Budget, Cancel, Limits};
+use heapster_query::{Budget, Cancel, Limits, QueryError};
 use heapster_store::Clock;
 use http::StatusCode;
 use tokio::sync::Semaphore;
@@ -78,7 +78,7 @@ impl Default for ApiOptions {
 /// A router with every route of the Heapster APIs; other APIs may be added to it.
 pub fn router(state: ApiState) -> Router {
     let mut router = Router::new(Arc::clone(&state.registry), Arc::clone(&state.clock));
-    let reads = Semaphore::new(state.options.reads_max.max(1));
+    let reads = Arc::new(Semaphore::new(state.options.reads_max.max(1)));
     let context = Arc::new(Context { state, reads });
     index::add_routes(&mut router, &context);
     health::add_routes(&mut router, &context);
@@ -106,7 +106,7 @@ fn add_self_metrics(router: &mut Router, context: &Arc<Context>) {
 /// The state of the APIs and the turns to read.
 struct Context {
     state: ApiState,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
 }
 
 /// Cancels the read of a request whose client went away or whose time is over.
@@ -125,25 +125,33 @@ impl Context {
     where
         F: FnOnce(&dyn Snapshot, &mut Budget) -> Result<Response, ApiError> + Send + 'static,
     {
-        let turn = tokio::time::timeout(self.state.options.read_wait, self.reads.acquire()).await;
+        let turn = Arc::clone(&self.reads).acquire_owned();
+        let turn = tokio::time::timeout(self.state.options.read_wait, turn).await;
         let Ok(Ok(turn)) = turn else { return ApiError::Busy.into_response() };
         let cancel = CancelOnDrop(Cancel::default());
         let mut budget = Budget::new(self.state.options.limits, cancel.0.clone());
         let storage = Arc::clone(&self.state.storage);
-        let work = move || {
-            let snapshot = storage.snapshot().map_err(heapster_query::QueryError::from)?;
-            read(&*snapshot, &mut budget)
-        };
-        let done = tokio::task::spawn_blocking(work).await;
-        drop(turn);
-        match done {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => error.into_response(),
-            // The router turns a panic into an answer.
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "server is shutting down"),
-            },
-        }
+        compute(move || {
+            // Held until the read ends, also when nobody waits for it any more.
+            let _turn = turn;
+            let snapshot = match storage.snapshot() {
+                Ok(snapshot) => snapshot,
+                Err(error) => return ApiError::from(QueryError::from(error)).into_response(),
+            };
+            read(&*snapshot, &mut budget).unwrap_or_else(ApiError::into_response)
+        })
+        .await
+    }
+}
+
+/// Makes an answer on a thread that may block; large ones would hold up other requests.
+async fn compute(make: impl FnOnce() -> Response + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(make).await {
+        Ok(response) => response,
+        // The router turns a panic into an answer.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "server is shutting down"),
+        },
     }
 }

@@ -10,9 +10,9 @@ use heapster_query::historical::{self, Target};
 use super::entities::{CONTAINERS, ENTITIES, FREE_CONTAINERS, ListPath, NAMESPACES, NODES, PODS};
 use super::error::ApiError;
 use super::series_json::{answer, write_items, write_list, write_series};
-use super::{Context, params};
+use super::{Context, compute, params};
 use crate::http::gojson::Style;
-use crate::http::{Query, Request, Response, Route, Router};
+use crate::http::{Params, Query, Request, Response, Route, Router};
 
 const PREFIX: &str = "/api/v1/model";
 
@@ -52,9 +52,12 @@ pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
     for list in [nodes, NAMESPACES, PODS, CONTAINERS, free_containers] {
         let live = Arc::clone(&context.state.live);
         let handler = move |request: Request| {
-            let names = live.latest().map(|batch| listed(&batch, &list, &request));
-            let names: Vec<String> = names.unwrap_or_default().into_iter().collect();
-            async move { answer(Style::Pretty, |json| write_list(json, &names)) }
+            let latest = live.latest();
+            compute(move || {
+                let names = latest.map(|batch| listed(&batch, &list, &request.params));
+                let names: Vec<String> = names.unwrap_or_default().into_iter().collect();
+                answer(Style::Pretty, |json| write_list(json, &names))
+            })
         };
         let route = Route::get_json(&format!("{PREFIX}{}", list.path), handler);
         router.route(route.labeled(list.label));
@@ -74,24 +77,23 @@ pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
     router.route(Route::get_json(&pattern, pod_list).labeled("podListMetric"));
     let live = Arc::clone(&context.state.live);
     let all_keys = move |_| {
-        let keys: Vec<String> = live
-            .latest()
-            .map(|batch| batch.sets.keys().map(EntityKey::to_string).collect())
-            .unwrap_or_default();
-        async move { answer(Style::Pretty, |json| write_list(json, &keys)) }
+        let latest = live.latest();
+        compute(move || {
+            let keys: Vec<String> = latest
+                .map(|batch| batch.sets.keys().map(EntityKey::to_string).collect())
+                .unwrap_or_default();
+            answer(Style::Pretty, |json| write_list(json, &keys))
+        })
     };
     let route = Route::get_json(&format!("{PREFIX}/debug/allkeys"), all_keys);
     router.route(route.labeled("debugAllKeys"));
 }
 
 /// Values of a label over the sets of a batch that a list is about, sorted, each once.
-fn listed(batch: &DataBatch, list: &ListPath, request: &Request) -> BTreeSet<String> {
+fn listed(batch: &DataBatch, list: &ListPath, params: &Params) -> BTreeSet<String> {
     let belongs = |labels: &Labels| {
         labels.value(key::TYPE) == list.entity_type
-            && list
-                .within
-                .iter()
-                .all(|(label, param)| labels.value(label) == request.params.get(param))
+            && list.within.iter().all(|(label, param)| labels.value(label) == params.get(param))
     };
     batch
         .sets

@@ -42,7 +42,7 @@ pub struct ServerOptions {
     pub uri_bytes_max: usize,
     /// Bytes of a request's body – default 16 MiB.
     pub body_bytes_max: usize,
-    /// Time from a request's header to its answer – default 30 s.
+    /// Time for a request's body, and again for its answer – default 30 s.
     pub request_timeout: Duration,
     /// Time a peer may take without reading a byte of its answer – default 30 s.
     pub write_timeout: Duration,
@@ -176,13 +176,20 @@ async fn answer(
         return text(StatusCode::URI_TOO_LONG, "414 URI Too Long\n");
     }
     let (head, body) = request.into_parts();
-    let work = async {
-        let body = match read_body(body, options.body_bytes_max).await {
-            Ok(body) => body,
-            Err(refusal) => return *refusal,
-        };
-        router.handle(http::Request::from_parts(head, body)).await
+    // hyper stops reading about there; what came in one go with the rest gets past it.
+    let header_bytes: usize =
+        head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if header_bytes > options.header_bytes_max {
+        let refusal = "431 Request Header Fields Too Large\n";
+        return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, refusal);
+    }
+    let body = match timeout(options.request_timeout, read_body(body, options.body_bytes_max)).await
+    {
+        Ok(Ok(body)) => body,
+        Ok(Err(refusal)) => return *refusal,
+        Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout\n"),
     };
+    let work = router.handle(http::Request::from_parts(head, body));
     match timeout(options.request_timeout, work).await {
         Ok(response) => response,
         Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "503: request took too long\n"),

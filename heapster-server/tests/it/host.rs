@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use heapster_core::cluster::ClusterView;
@@ -21,6 +21,7 @@ use heapster_server::sources::host::{
     FileSystemUsage, FileSystems, HostOptions, HostProvider, HostReader, HostSource,
 };
 use heapster_store::{Clock, SystemClock};
+use tokio::sync::Notify;
 
 const DOCKER: &str =
     "docker-4f1c2a9be07d63358a1c0de94b7712f05e6d8c3a9b20417fe1d5c6a7b8093e24.scope";
@@ -529,6 +530,9 @@ fn no_content_of_any_one_file_costs_more_than_its_own_metrics() {
         Vec::new(),
         b"\xff\x00\x01:\n\n \t:\n".to_vec(),
         format!("{numbers} {numbers}.{numbers}\ncpu {numbers}\nbtime {numbers}\n").into_bytes(),
+        // A device that comes twice must not give a series twice.
+        b"8:0 rbytes=1 wbytes=2\n8:0 rbytes=3 wbytes=4\n".to_vec(),
+        b"8:0 Read 1\n8:16 Read 2\n8:0 Read 3\n".to_vec(),
         every_line("8:0 Read 1\n8:1 Write 2\n").into_bytes(),
         every_line("8 0 sda1 1 2 3 4 5 6 7 8\n").into_bytes(),
         vec![b'1'; 5 << 20],
@@ -661,6 +665,53 @@ fn a_name_given_by_the_user_is_the_nodes_and_not_the_hosts() {
     let scrape = reader.read(&StepClock::at(NOW_MILLIS)).unwrap();
     assert_eq!(scrape.sets[0].0, EntityKey::node("edge-7"));
     assert_eq!(node(&scrape).labels.value(key::HOSTNAME), "web-1");
+}
+
+/// A file system that answers only when the test says so, as one on a dying disk.
+struct Hanging {
+    asked: Arc<Notify>,
+    answers: mpsc::Receiver<()>,
+}
+
+impl FileSystems for Hanging {
+    fn usage(&self, _mount_point: &str) -> io::Result<FileSystemUsage> {
+        self.asked.notify_one();
+        // An error says that the test no longer holds the answers back.
+        let _ = self.answers.recv();
+        Ok(FileSystemUsage::default())
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_that_hangs_is_not_joined_by_a_second_one() {
+    let options = HostOptions { root: recorded("cgroup-v2"), ..HostOptions::default() };
+    let asked = Arc::new(Notify::new());
+    let (answer, answers) = mpsc::channel();
+    let hanging = Hanging { asked: Arc::clone(&asked), answers };
+    // One answer is for the capacity known from the start.
+    answer.send(()).unwrap();
+    let reader = HostReader::with_file_systems(&options, Box::new(hanging)).unwrap();
+    asked.notified().await;
+    let source = HostSource::from_reader(reader, Arc::new(StepClock::at(NOW_MILLIS)));
+    let interval = Interval { start: Timestamp::EPOCH, end: Timestamp::EPOCH };
+
+    // Dropped once it hangs, as at a deadline; its thread goes on.
+    tokio::select! {
+        _ = source.scrape(interval) => panic!("nothing was answered"),
+        () = asked.notified() => {}
+    }
+    let second = tokio::time::timeout(Duration::from_secs(10), source.scrape(interval)).await;
+    let error = second.expect("the second scrape waits for the first").unwrap_err();
+    assert_eq!(error.to_string(), "an earlier scrape of this host still runs");
+
+    drop(answer);
+    let scrape = loop {
+        match source.scrape(interval).await {
+            Ok(scrape) => break scrape,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(scrape.sets.len(), 8);
 }
 
 #[tokio::test]

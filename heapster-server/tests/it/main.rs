@@ -3,6 +3,11 @@
 mod architecture;
 mod cli;
 mod collector;
+mod golden;
 mod host;
+mod http_server;
 mod kubelet_decode;
 mod server;
+mod kubernetes;
+mod model_api;
+mod recording;

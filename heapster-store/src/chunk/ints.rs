@@ -10,6 +10,8 @@ use crate::codec::{ByteReader, Decoded, Malformed, put_i64, put_u64, zigzag};
 const RUN_VALUES_MIN: usize = 2;
 /// An exception costs at least two bytes; narrower fields with more exceptions never pay.
 const EXCEPTION_VALUES_MIN: usize = 3;
+/// When at most one of so many values equals the one before, a bit for each does not pay.
+const STAY_VALUES_MAX: usize = 8;
 /// Of so many smallest residuals one may be taken for an outlier below the base.
 const LOW_OUTLIERS_MAX: usize = 4;
 
@@ -37,6 +39,7 @@ pub(super) fn encode(values: &[i64], out: &mut Vec<u8>) -> Tag {
         put_runs(values, out);
         return Tag::plain(Codec::Runs);
     }
+    let start = out.len();
     put_i64(out, first);
     if scaled.scale > 1 {
         put_u64(out, scaled.scale);
@@ -46,7 +49,34 @@ pub(super) fn encode(values: &[i64], out: &mut Vec<u8>) -> Tag {
         put_i64(out, scaled.units.get(1).copied().unwrap_or(0));
     }
     let patched = best.put(out);
+    if let Some(mut changes) = changes(values)
+        && changes.len() < out.len().saturating_sub(start)
+    {
+        out.truncate(start);
+        out.append(&mut changes);
+        return Tag::plain(Codec::Changes);
+    }
     Tag { codec: best.codec, scaled: scaled.scale > 1, patched, summary: false }
+}
+
+/// The body of [`Codec::Changes`], unless hardly any value equals the one before it.
+fn changes(values: &[i64]) -> Option<Vec<u8>> {
+    let pairs = || values.iter().zip(values.iter().skip(1));
+    let stays = pairs().filter(|(a, b)| a == b).count();
+    if stays.saturating_mul(STAY_VALUES_MAX) < values.len() {
+        return None;
+    }
+    let mut body = Vec::new();
+    let mut bits = BitWriter::new(&mut body);
+    pairs().for_each(|(a, b)| bits.put(u64::from(a != b), 1));
+    bits.finish();
+    let distinct: Vec<i64> =
+        values.chunk_by(|a, b| a == b).filter_map(|run| run.first().copied()).collect();
+    let mut inner = Vec::new();
+    // No neighbours are equal in there, so this does not come here again.
+    body.push(encode(&distinct, &mut inner).to_byte());
+    body.append(&mut inner);
+    Some(body)
 }
 
 /// Values as multiples of their greatest common divisor, counted from the first value.
@@ -269,8 +299,32 @@ pub(super) fn decode(
             }
             Ok(())
         }
+        Codec::Changes => decode_changes(body, count, into),
         _ => Err(Malformed::Bytes("integers are encoded as floats")),
     }
+}
+
+fn decode_changes(mut body: ByteReader<'_>, count: usize, into: &mut Vec<i64>) -> Decoded<()> {
+    let followers = count.saturating_sub(1);
+    let changes = body.take(followers.div_ceil(8))?;
+    let distinct_count = changes.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
+    let tag = Tag::from_byte(body.u8()?)?;
+    if tag.summary || tag.codec == Codec::Changes || distinct_count > followers {
+        return Err(Malformed::Bytes("changes are encoded in a way that is not allowed"));
+    }
+    let mut distinct = Vec::new();
+    decode(tag, body, distinct_count.saturating_add(1), &mut distinct)?;
+    let mut distinct = distinct.into_iter();
+    let mut value = distinct.next().unwrap_or(0);
+    into.push(value);
+    let mut bits = BitReader::new(changes);
+    for _ in 0..followers {
+        if bits.get(1)? == 1 {
+            value = distinct.next().unwrap_or(value);
+        }
+        into.push(value);
+    }
+    bits.finish()
 }
 
 /// Calls back for each run of equal values, when the encoding has them; they add up to `count`.

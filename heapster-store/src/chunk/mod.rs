@@ -31,7 +31,7 @@ pub(crate) use times::{decode as decode_times, encode as encode_times};
 /// Most rows of a row group, hence most values of a chunk.
 pub(crate) const CHUNK_VALUES_MAX: usize = 65_536;
 /// The greatest codec number this program knows.
-pub(crate) const CODEC_MAX: u8 = Codec::Mixed as u8;
+pub(crate) const CODEC_MAX: u8 = Codec::Changes as u8;
 /// From so many values on a chunk stores its summary. Fewer are decoded as fast as a summary is
 /// read, and it would cost them a tenth of their size.
 const SUMMARY_VALUES_MIN: usize = 128;

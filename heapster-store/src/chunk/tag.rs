@@ -24,6 +24,8 @@ pub(crate) enum Codec {
     Xor = 8,
     /// Integers and floats.
     Mixed = 9,
+    /// Integers with a bit for each that says whether it differs from the one before.
+    Changes = 10,
 }
 
 const CODEC_BITS: u8 = 0b0001_1111;
@@ -69,6 +71,7 @@ impl Tag {
             7 => Codec::Decimals,
             8 => Codec::Xor,
             9 => Codec::Mixed,
+            10 => Codec::Changes,
             0 => return Err(Malformed::Bytes("a chunk has the reserved codec 0")),
             unknown => return Err(Malformed::Unknown(unknown)),
         };

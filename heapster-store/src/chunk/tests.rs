@@ -6,9 +6,11 @@
     reason = "a test may panic"
 )]
 
+use heapster_core::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::hex_example;
 
 fn bits(values: &Values) -> Vec<(bool, u64)> {
     (0..values.len())
@@ -99,7 +101,7 @@ proptest! {
     fn random_bytes_are_refused_or_decoded_but_never_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         count in prop_oneof![0_usize..300, Just(CHUNK_VALUES_MAX), Just(usize::MAX)],
-        codec in 0_u8..12,
+        codec in 0_u8..13,
     ) {
         let mut chunk = vec![codec];
         chunk.extend_from_slice(&bytes);
@@ -148,8 +150,6 @@ proptest! {
     }
 }
 
-use heapster_core::Timestamp;
-
 #[test]
 fn the_extremes_survive_next_to_each_other() {
     check(&Values::Ints(vec![i64::MIN, i64::MAX, 0, i64::MIN, -1, 1, i64::MAX]));
@@ -176,6 +176,19 @@ fn unchanged_values_cost_a_few_bytes() {
     limit.extend([6 << 30; 30]);
     assert!(check(&Values::Ints(limit)) <= 15);
     assert_eq!(check(&Values::Floats(vec![f64::NAN; 60])), 9);
+}
+
+#[test]
+fn values_that_often_stay_cost_little_while_they_stay() {
+    let wild: Vec<i64> = (0..60_i64).map(|i| (i * i * i * 7_919 + 17) % 1_000_003).collect();
+    let mut calm = Vec::new();
+    for value in wild.iter().take(20) {
+        // Stays of 1, 3 and 5 rows.
+        calm.extend(std::iter::repeat_n(*value, 1 + 2 * (calm.len() % 3)));
+    }
+    calm.resize(60, 0);
+    let (wild, calm) = (check(&Values::Ints(wild)), check(&Values::Ints(calm)));
+    assert!(calm * 3 < wild * 2, "{calm} against {wild} bytes");
 }
 
 #[test]
@@ -223,9 +236,21 @@ fn nan_is_a_summarys_extreme_only_when_there_is_nothing_else() {
 #[test]
 fn unknown_codecs_are_named() {
     let mut values = Values::default();
-    assert_eq!(decode(&[10, 0], 1, &mut values), Err(Malformed::Unknown(10)));
+    assert_eq!(decode(&[11, 0], 1, &mut values), Err(Malformed::Unknown(11)));
     assert_eq!(
         decode(&[0, 0], 1, &mut values),
         Err(Malformed::Bytes("a chunk has the reserved codec 0"))
     );
+}
+
+#[test]
+fn the_worked_example_of_the_format_page_decodes() {
+    let example = hex_example(include_str!("../../../docs/format/chunk.md"));
+    let mut values = Values::default();
+    decode(&example, 8, &mut values).unwrap();
+    let expected = Values::Ints(vec![4096, 8192, 8192, 4096, 409_600, 8192, 8192, 4096]);
+    assert_eq!(values, expected);
+    let mut encoded = Vec::new();
+    encode(&expected, &mut encoded);
+    assert_eq!(encoded, example);
 }

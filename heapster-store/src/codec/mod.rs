@@ -28,3 +28,17 @@ pub(crate) enum Malformed {
 
 /// Result of a decoder.
 pub(crate) type Decoded<T> = Result<T, Malformed>;
+
+/// The bytes of the worked example on a format page: its block of `hex`, explanations left out.
+#[cfg(test)]
+pub(crate) fn hex_example(page: &str) -> Vec<u8> {
+    let block = page.split("```hex\n").nth(1).and_then(|rest| rest.split("```").next());
+    let bytes = block.unwrap_or_default().lines().flat_map(|line| {
+        line.split("  ")
+            .next()
+            .unwrap_or_default()
+            .split(' ')
+            .map(|byte| u8::from_str_radix(byte, 16))
+    });
+    bytes.collect::<Result<_, _>>().unwrap_or_default()
+}

@@ -71,14 +71,6 @@ impl Applier {
         self.sets.get(number as usize)?.as_ref()
     }
 
-    pub fn sets(&self) -> usize {
-        self.sets.len()
-    }
-
-    pub fn symbols(&self) -> &[Option<Text>] {
-        &self.symbols
-    }
-
     /// Applies a payload.
     ///
     /// # Errors

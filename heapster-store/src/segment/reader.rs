@@ -47,6 +47,10 @@ pub(crate) struct Segment {
     info: SegmentInfo,
     pub(super) footer: Footer,
     source: Source,
+    /// The distinct lists of label names, as rank and text: few, and every set needs one.
+    label_lists: Vec<Vec<(u32, Text)>>,
+    /// The distinct lists of columns: few, and every row group needs one.
+    column_lists: Vec<Vec<ColumnRef>>,
     /// One bit for each of the first row groups of each set: its checksum was right.
     checked: Vec<AtomicU64>,
 }
@@ -63,6 +67,9 @@ pub(crate) struct SegmentRun {
     columns: usize,
     column: usize,
 }
+
+/// Names of a set's labels, as rank and text.
+type LabelNames = [(u32, Text)];
 
 /// Which columns a selector wants, as ranks.
 enum Wanted {
@@ -134,7 +141,15 @@ impl Segment {
                 "the footer is that of another segment",
             ));
         }
-        let mut segment = Self { path: path.to_owned(), info, footer, source, checked: Vec::new() };
+        let mut segment = Self {
+            path: path.to_owned(),
+            info,
+            footer,
+            source,
+            label_lists: Vec::new(),
+            column_lists: Vec::new(),
+            checked: Vec::new(),
+        };
         segment.check_sections()?;
         Ok(segment)
     }
@@ -156,8 +171,8 @@ impl Segment {
         self.symbols()?;
         self.postings()?;
         self.clocks()?;
-        self.table(Section::LabelNames)?;
-        self.table(Section::Columns)?;
+        self.label_lists = self.read_label_lists()?;
+        self.column_lists = self.read_column_lists()?;
         let sets = self.table(Section::Sets)?.len();
         if u64::from(sets) != self.info.sets {
             return Err(self.malformed(
@@ -167,6 +182,32 @@ impl Segment {
         }
         self.checked = (0..sets).map(|_| AtomicU64::new(0)).collect();
         Ok(())
+    }
+
+    fn read_label_lists(&self) -> Result<Vec<Vec<(u32, Text)>>> {
+        let table = self.table(Section::LabelNames)?;
+        let mut all = Vec::new();
+        for list in 0..table.len() {
+            let names = table
+                .get(list)
+                .and_then(|entry| lists::label_names(entry, self.symbols_len(), LABELS_MAX))
+                .map_err(|malformed| self.malformed(Section::LabelNames, malformed))?;
+            let named = names.into_iter().map(|name| Ok((name, self.text(name)?)));
+            all.push(named.collect::<Result<_>>()?);
+        }
+        Ok(all)
+    }
+
+    fn read_column_lists(&self) -> Result<Vec<Vec<ColumnRef>>> {
+        let table = self.table(Section::Columns)?;
+        (0..table.len())
+            .map(|list| {
+                table
+                    .get(list)
+                    .and_then(|entry| lists::columns(entry, self.symbols_len(), GROUP_COLUMNS_MAX))
+                    .map_err(|malformed| self.malformed(Section::Columns, malformed))
+            })
+            .collect()
     }
 
     /// What the manifest knows of the segment.
@@ -305,25 +346,22 @@ impl Segment {
     /// [`Error::Corrupt`] when there is no such set or the index breaks a rule of the format.
     pub(crate) fn labels(&self, set: u32) -> Result<Labels> {
         let mut labels = Labels::new();
-        for (name, value) in self.label_ranks(set)? {
-            labels.set(self.text(name)?, self.text(value)?);
+        let (names, values) = self.label_ranks(set)?;
+        for ((_, name), value) in names.iter().zip(values) {
+            labels.set(name.clone(), self.text(value)?);
         }
         Ok(labels)
     }
 
-    /// Ranks of the names and values of a set's labels.
-    fn label_ranks(&self, set: u32) -> Result<Vec<(u32, u32)>> {
+    /// Names of a set's labels, and ranks of their values.
+    fn label_ranks(&self, set: u32) -> Result<(&LabelNames, Vec<u32>)> {
         let bad = |malformed| self.malformed(Section::Sets, malformed);
         let entry = self.table(Section::Sets)?.get(set).map_err(bad)?;
         let (list, values) = sets::labels(entry).map_err(bad)?;
-        let names = self.table(Section::LabelNames)?.get(list);
-        let names = names
-            .and_then(|entry| lists::label_names(entry, self.symbols_len(), LABELS_MAX))
-            .map_err(|malformed| self.malformed(Section::LabelNames, malformed))?;
-        if names.len() != values.len() {
-            return Err(bad(Malformed::Bytes("a set has not a value for each of its labels")));
+        match self.label_lists.get(list as usize) {
+            Some(names) if names.len() == values.len() => Ok((names, values)),
+            _ => Err(bad(Malformed::Bytes("a set has not a value for each of its labels"))),
         }
-        Ok(names.into_iter().zip(values).collect())
     }
 
     /// The columns of a set, sorted by name, with the kind they had last.
@@ -370,7 +408,7 @@ impl Segment {
         }
         let mut ranks = BTreeSet::new();
         for list in all_lists {
-            let columns = self.column_refs(list)?.into_iter().map(|column| column.name);
+            let columns = self.column_refs(list)?.iter().map(|column| column.name);
             ranks.extend(columns.filter(|name| wanted.contains(*name)));
         }
         self.texts(ranks)
@@ -391,7 +429,7 @@ impl Segment {
         }
         let mut ranks = BTreeSet::new();
         for set in self.select(selector)? {
-            ranks.extend(self.label_ranks(set)?.into_iter().map(|(name, _)| name));
+            ranks.extend(self.label_ranks(set)?.0.iter().map(|(name, _)| *name));
         }
         self.texts(ranks)
     }
@@ -417,8 +455,9 @@ impl Segment {
         }
         let mut ranks = BTreeSet::new();
         for set in self.select(selector)? {
-            let labels = self.label_ranks(set)?.into_iter();
-            ranks.extend(labels.filter(|(name, _)| *name == wanted).map(|(_, value)| value));
+            let (names, values) = self.label_ranks(set)?;
+            let labels = names.iter().zip(values);
+            ranks.extend(labels.filter(|((name, _), _)| *name == wanted).map(|(_, value)| value));
         }
         self.texts(ranks)
     }
@@ -528,6 +567,7 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] when the index or a row group is damaged, [`Error::Io`],
     /// [`Error::UnsupportedVersion`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the merging of segments"))]
     pub(crate) fn rows(&self, set: u32) -> Result<Vec<SetRows>> {
         let labels = self.labels(set)?;
         let mut all = Vec::new();
@@ -555,7 +595,7 @@ impl Segment {
         &self,
         group: &GroupRef,
         bytes: &'b [u8],
-    ) -> Result<(Vec<i64>, Vec<ColumnRef>, Vec<Cells<'b>>)> {
+    ) -> Result<(Vec<i64>, &[ColumnRef], Vec<Cells<'b>>)> {
         let bad = |malformed| self.malformed_group(group, malformed);
         let mut times = Vec::new();
         self.clocks()?
@@ -641,8 +681,9 @@ impl Segment {
         }
         let mut postings = crate::segment::postings::PostingsBuilder::default();
         for set in 0..self.sets() {
-            for (name, value) in self.label_ranks(set)? {
-                postings.add_label(set, name, value);
+            let (names, values) = self.label_ranks(set)?;
+            for ((name, _), value) in names.iter().zip(values) {
+                postings.add_label(set, *name, value);
             }
             for list in self.column_lists(set, &TimeRange::ALL)? {
                 for column in self.column_refs(list)? {
@@ -704,11 +745,10 @@ impl Segment {
             .map_err(|malformed| self.malformed(section, malformed))
     }
 
-    fn column_refs(&self, list: u32) -> Result<Vec<ColumnRef>> {
-        self.table(Section::Columns)?
-            .get(list)
-            .and_then(|entry| lists::columns(entry, self.symbols_len(), GROUP_COLUMNS_MAX))
-            .map_err(|malformed| self.malformed(Section::Columns, malformed))
+    fn column_refs(&self, list: u32) -> Result<&[ColumnRef]> {
+        self.column_lists.get(list as usize).map(Vec::as_slice).ok_or_else(|| {
+            self.malformed(Section::Sets, Malformed::Bytes("a list of columns does not exist"))
+        })
     }
 
     pub(super) fn groups(&self, set: u32) -> Result<Vec<GroupRef>> {

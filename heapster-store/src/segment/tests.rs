@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use super::format::{FOOTER_LEN, SECTIONS, TRAILER_LEN};
 use super::*;
 use crate::chunk::{is_same_summary, summarize};
-use crate::codec::salted_crc32;
+use crate::codec::{hex_example, salted_crc32};
 use crate::error::{Error, Result};
 use crate::rows::{ColumnRows, SetRows};
 use crate::vfs::{DirEntry, Mapping, Vfs, VfsFile};
@@ -627,6 +627,22 @@ fn an_empty_segment_opens() {
     segment.verify().unwrap();
     assert_eq!(segment.select(&all()).unwrap(), Vec::<u32>::new());
     assert_eq!(segment.column_names(&all()).unwrap(), Vec::<Text>::new());
+}
+
+#[test]
+fn the_worked_example_of_the_format_page_is_the_first_row_group() {
+    let example = hex_example(include_str!("../../../docs/format/segment.md"));
+    let (bytes, _) = golden();
+    assert_eq!(example, bytes[24..24 + example.len()]);
+    assert_eq!(example[..4], salted_crc32(ID, 24, &example[4..]).to_le_bytes());
+    let cells = row_group::all_cells(&example[4..], 8, 3).unwrap();
+    for (cells, column) in cells.iter().zip(&golden_rows()[0].columns) {
+        let mut values = Values::default();
+        crate::chunk::decode(cells.chunk, cells.count, &mut values).unwrap();
+        let bits = |values: &Values| (0..values.len()).map(|i| values.get(i)).collect::<Vec<_>>();
+        assert_eq!(bits(&values), bits(&column.values));
+    }
+    assert_eq!(cells[2].present, Some(vec![(1, 3), (5, 6)]));
 }
 
 /// A small generator of numbers, the same on every machine.

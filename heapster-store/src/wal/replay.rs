@@ -47,11 +47,6 @@ impl<'a> Records<'a> {
         Ok(Some(Self { bytes, file_id, offset, damaged_bytes: 0, torn_bytes: 0 }))
     }
 
-    /// Offset of the first byte that was not read yet.
-    pub fn offset(&self) -> u64 {
-        self.offset as u64
-    }
-
     fn record_at(&self, offset: usize) -> Option<&'a [u8]> {
         let (header, rest) = self.bytes.get(offset..)?.split_at_checked(RECORD_HEADER_BYTES)?;
         let (magic, rest_of_header) = header.split_first_chunk::<4>()?;

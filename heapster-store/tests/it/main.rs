@@ -1,4 +1,9 @@
 //! The promises of the store, one module each.
 
 mod basics;
+mod durability;
+mod killed;
+mod model;
+mod opening;
+mod sharing;
 mod support;

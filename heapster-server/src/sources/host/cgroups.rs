@@ -29,6 +29,8 @@ const VISITED_MAX: usize = 20_000;
 /// Units that hold no processes of their own: mounting, swapping and listening cost nothing.
 const IDLE_UNITS: [&str; 5] = [".mount", ".automount", ".swap", ".socket", ".device"];
 
+const REMOVED: &str = "cgroups removed while they were read";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     V1,
@@ -167,11 +169,12 @@ impl Hierarchies {
             }
             children.clear();
             let room = VISITED_MAX.saturating_sub(visited + queue.len());
-            match self.visit(root, &path, room, &mut children, buffer, rejects) {
-                Some(cgroup) if !path.is_empty() && cgroup.usage.is_any() => cgroups.push(cgroup),
-                Some(_) => {}
-                None if path.is_empty() => break,
-                None => rejects.add("cgroups removed while they were read", &path),
+            let seen = self.visit(root, &path, room, &mut children, buffer, rejects);
+            if let Some(cgroup) = seen
+                && !path.is_empty()
+                && cgroup.usage.is_any()
+            {
+                cgroups.push(cgroup);
             }
             for name in &children {
                 queue.push_back(if path.is_empty() {
@@ -184,7 +187,8 @@ impl Hierarchies {
         cgroups
     }
 
-    /// Reads one cgroup from every tree and lists what lies below; `None` when it is gone.
+    /// Reads one cgroup from every tree and lists what lies below; `None`, and counted, when it is
+    /// gone or closed to us.
     fn visit(
         &self,
         root: &Root,
@@ -195,10 +199,20 @@ impl Hierarchies {
         rejects: &mut Rejects,
     ) -> Option<Cgroup> {
         let mut cgroup: Option<Cgroup> = None;
+        let mut is_closed = false;
         let descend = path.matches('/').count() + 1 < DEPTH_MAX && !is_runtime_container(path);
         for hierarchy in &self.0 {
-            let Ok(dir) = root.dir(&format!("{}/{path}", hierarchy.base)) else { continue };
-            let Ok(metadata) = dir.metadata() else { continue };
+            let opened = root.dir(&format!("{}/{path}", hierarchy.base));
+            let (dir, metadata) = match opened.and_then(|dir| Ok((dir.metadata()?, dir))) {
+                Ok((metadata, dir)) => (dir, metadata),
+                // Another tree may have it.
+                Err(error) if is_absent(&error) || is_vanished(&error) => continue,
+                Err(error) => {
+                    rejects.add("unreadable cgroups", format_args!("{path}: {error}"));
+                    is_closed = true;
+                    continue;
+                }
+            };
             let cgroup = cgroup.get_or_insert_with(|| Cgroup {
                 path: path.to_owned(),
                 inode: metadata.ino(),
@@ -208,6 +222,7 @@ impl Hierarchies {
             if !path.is_empty() {
                 let mut reader = UsageReader { path, buffer: &mut *buffer, rejects: &mut *rejects };
                 if reader.add(&dir, hierarchy, &mut cgroup.usage).is_err() {
+                    rejects.add(REMOVED, path);
                     children.clear();
                     return None;
                 }
@@ -218,6 +233,10 @@ impl Hierarchies {
             if descend && !is_leaf && (hierarchy.cpu || hierarchy.memory) {
                 list(dir, path, room, children, rejects);
             }
+        }
+        // A machine without any tree has no root either, which is no fault.
+        if cgroup.is_none() && !is_closed && !path.is_empty() {
+            rejects.add(REMOVED, path);
         }
         cgroup
     }
@@ -405,6 +424,23 @@ fn unusable(name: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_that_goes_between_listing_and_reading_is_counted() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tree.path().join(UNIFIED)).unwrap();
+        std::fs::write(tree.path().join(UNIFIED).join("cgroup.controllers"), "cpu").unwrap();
+        let root = Root::open(tree.path()).unwrap();
+        let trees = Hierarchies::detect(&root);
+        let (mut buffer, mut rejects) = (Buffer::default(), Rejects::default());
+        let mut children = BTreeSet::new();
+        for path in ["gone.service", "", "gone.slice/a.service"] {
+            let seen = trees.visit(&root, path, 9, &mut children, &mut buffer, &mut rejects);
+            assert_eq!(seen.is_some(), path.is_empty());
+        }
+        let expected = ["cgroups removed while they were read (2, first: gone.service)"];
+        assert_eq!(rejects.into_clauses(), expected);
+    }
 
     #[test]
     fn containers_of_every_runtime_are_recognised_by_their_id() {

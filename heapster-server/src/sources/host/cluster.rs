@@ -75,6 +75,9 @@ impl ClusterView for HostCluster {
     }
 }
 
+/// A longer value is no version or name, whatever the file says.
+const LABEL_BYTES_MAX: usize = 253;
+
 /// The labels Kubernetes would give the node, and its kernel and distribution.
 pub(super) fn node_labels(
     root: &Root,
@@ -84,7 +87,8 @@ pub(super) fn node_labels(
     let mut labels = BTreeMap::new();
     let mut set = |name: &'static str, value: &str| {
         // The label copier joins labels with commas.
-        if !value.is_empty() && !value.contains([',', '\n']) {
+        let is_usable = !value.is_empty() && !value.contains([',', '\n']);
+        if is_usable && value.len() <= LABEL_BYTES_MAX {
             labels.insert(Text::from_static(name), Text::from(value));
         }
     };

@@ -360,3 +360,47 @@ impl std::fmt::Debug for KubeletClient {
         f.debug_struct("KubeletClient").field("options", &self.options).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::sources::kubelet::tls::Pem;
+    use crate::telemetry::test_clock::ManualClock;
+
+    #[test]
+    fn changed_certificates_are_taken_after_a_minute_and_broken_ones_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls");
+        let path = folder.path().join("ca.pem");
+        std::fs::copy(testdata.join("ca.pem"), &path).unwrap();
+        let clock = Arc::new(ManualClock::default());
+        let tls = TlsSetup { trust: Trust::Authorities(Pem::File(path.clone())), identity: None };
+        let token = Some(Token::fixed("hush").unwrap());
+        let options = ClientOptions { timeout: CONNECT_TIMEOUT, tls, token };
+        let client = KubeletClient::new(options, clock.clone()).unwrap();
+        assert!(!format!("{client:?}").contains("hush"));
+        let in_use = || {
+            client.current();
+            Material::read(&client.options.tls).is_ok_and(|now| now == client.state.lock().material)
+        };
+
+        std::fs::copy(testdata.join("kubelet.pem"), &path).unwrap();
+        clock.advance(Duration::from_secs(59));
+        assert!(!in_use());
+        clock.advance(Duration::from_secs(1));
+        assert!(in_use());
+        std::fs::write(&path, "half a fi").unwrap();
+        clock.advance(Duration::from_secs(60));
+        assert!(!in_use());
+    }
+
+    #[test]
+    fn a_long_body_is_shown_in_part() {
+        assert_eq!(shown(b"short"), "short");
+        let long = "\u{e9}".repeat(10_000);
+        assert_eq!(shown(long.as_bytes()).chars().count(), SHOWN_CHARS_MAX + 1);
+        assert_eq!(shown(b"\xff"), "\u{fffd}");
+    }
+}

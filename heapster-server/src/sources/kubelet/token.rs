@@ -130,3 +130,46 @@ impl fmt::Debug for Token {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::telemetry::test_clock::ManualClock;
+
+    fn text(header: &HeaderValue) -> &str {
+        header.to_str().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_token_file_is_read_again_after_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let clock = Arc::new(ManualClock::default());
+        let token = Token::file(path.clone(), clock.clone());
+        assert!(matches!(token.current().await, Err(TokenError::Read { .. })));
+
+        fs::write(&path, "one\n").unwrap();
+        assert_eq!(text(&token.current().await.unwrap()), "Bearer one");
+        fs::write(&path, "two").unwrap();
+        clock.advance(Duration::from_secs(59));
+        assert_eq!(text(&token.current().await.unwrap()), "Bearer one");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(text(&token.current().await.unwrap()), "Bearer two");
+
+        fs::remove_file(&path).unwrap();
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(text(&token.current().await.unwrap()), "Bearer two", "the last one is kept");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_never_printed() {
+        let token = Token::fixed("hush").unwrap();
+        let header = token.current().await.unwrap();
+        assert!(!format!("{token:?} {header:?}").contains("hush"));
+        for bad in ["", " \n", "a\nb"] {
+            assert!(matches!(Token::fixed(bad), Err(TokenError::Invalid)));
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! What survives which crash: the machine dies at every call that changes a file.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use heapster_core::series::Row;
+use heapster_store::vfs::faulty::{FaultyVfs, PowerCut};
+use heapster_store::{Ack, Error, Result, Retention, Store, StoreOptions};
+
+use crate::support::*;
+
+/// What a workload was told, and what it tried without being told.
+#[derive(Default)]
+struct Journal {
+    acknowledged: Contents,
+    /// Every value that was ever sent, acknowledged or not.
+    sent: BTreeMap<(String, String), BTreeMap<i64, Vec<Bits>>>,
+}
+
+impl Journal {
+    fn append(&mut self, store: &Store, millis: i64, rows: &[Row], ack: Ack) -> Result<()> {
+        let mut one = Contents::new();
+        rows.iter().for_each(|row| expect(&mut one, millis, row));
+        for (key, samples) in &one {
+            for (millis, value) in samples {
+                let sent = self.sent.entry(key.clone()).or_default();
+                sent.entry(*millis).or_default().push(*value);
+            }
+        }
+        let report = store.append_rows(at(millis), rows, ack)?;
+        assert_eq!(report.rejected.total(), 0);
+        for (key, samples) in one {
+            self.acknowledged.entry(key).or_default().extend(samples);
+        }
+        Ok(())
+    }
+
+    /// Everything acknowledged is there, bit for bit or overwritten by a later attempt, and nothing
+    /// is there that was never sent.
+    fn check(&self, found: &Contents, context: &str) {
+        for (key, samples) in &self.acknowledged {
+            for (millis, value) in samples {
+                let read = found.get(key).and_then(|samples| samples.get(millis));
+                let read = read.unwrap_or_else(|| panic!("{context}: lost {key:?} at {millis}"));
+                let sent = &self.sent[key][millis];
+                let acknowledged = sent.iter().rposition(|sent| sent == value).unwrap();
+                assert!(sent[acknowledged..].contains(read), "{context}: wrong {key:?} {millis}");
+            }
+        }
+        for (key, samples) in found {
+            for (millis, value) in samples {
+                let sent = self.sent.get(key).and_then(|sent| sent.get(millis));
+                assert!(
+                    sent.is_some_and(|sent| sent.contains(value)),
+                    "{context}: invented {key:?} at {millis}"
+                );
+            }
+        }
+    }
+}
+
+/// Opens, appends in order and late, flushes, retains, reopens; stops at the first error.
+fn workload(
+    vfs: &FaultyVfs,
+    clock: &Arc<TestClock>,
+    ack: Ack,
+    journal: &mut Journal,
+) -> Result<()> {
+    for life in 0..2 {
+        let store = Store::open(DIR, options(vfs, clock))?;
+        for step in 0..6 {
+            clock.step(MINUTE);
+            let now = clock.millis();
+            let value = life * 100 + step;
+            let rows = [
+                row("a", [("m", value), ("n", 1)]),
+                row(["b", "c"][step as usize % 2], [("m", value)]),
+            ];
+            journal.append(&store, now, &rows, ack)?;
+            journal.append(&store, now, &[row("a", [("x", value as f64 / 3.0)])], ack)?;
+            journal.append(&store, now - 3 * MINUTE / 2, &[row("a", [("m", -value)])], ack)?;
+            if step == 3 {
+                store.flush()?;
+            }
+            store.maintain()?;
+        }
+        journal.append(&store, clock.millis(), &[row("a", [("m", 7)])], ack)?;
+        store.close()?;
+    }
+    Ok(())
+}
+
+fn changes_of_workload() -> u64 {
+    let vfs = FaultyVfs::new();
+    let mut journal = Journal::default();
+    workload(&vfs, &TestClock::new(), Ack::Durable, &mut journal).unwrap();
+    journal.check(&contents(&open(&vfs, &TestClock::new()).snapshot()), "without a crash");
+    vfs.changes()
+}
+
+fn crash_everywhere(ack: Ack, crash: impl Fn(&FaultyVfs, u64)) {
+    let last = changes_of_workload();
+    assert!(last > 100, "the workload touches the disk");
+    for n in 0..last {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        let mut journal = Journal::default();
+        vfs.crash_at(n);
+        let _ = workload(&vfs, &clock, ack, &mut journal);
+        crash(&vfs, n);
+        // Recovery may die as well, up to twice.
+        for again in [n % 7, n % 13] {
+            vfs.crash_at(vfs.changes() + again);
+            let _ = Store::open(DIR, options(&vfs, &clock));
+            crash(&vfs, n + 1);
+        }
+        let context = format!("crash at {n}");
+        let store = open(&vfs, &clock);
+        let found = contents(&store.snapshot());
+        journal.check(&found, &context);
+        assert!(store.open_report().is_complete(), "{context}: {:?}", store.open_report());
+        // The store goes on: it takes rows, flushes, and shows the same after another reopen.
+        clock.step(MINUTE);
+        let now = clock.millis();
+        journal.append(&store, now, &[row("z", [("m", 1)])], Ack::Durable).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        vfs.restart();
+        journal.check(&contents(&open(&vfs, &clock).snapshot()), &context);
+    }
+}
+
+#[test]
+fn durable_batches_survive_a_power_cut_at_any_call() {
+    crash_everywhere(Ack::Durable, |vfs, _| vfs.cut_power(PowerCut::DropUnsynced));
+}
+
+#[test]
+fn durable_batches_survive_torn_writes_at_any_call() {
+    crash_everywhere(Ack::Durable, |vfs, n| vfs.cut_power(PowerCut::Torn(n)));
+}
+
+#[test]
+fn buffered_batches_survive_the_death_of_the_process_at_any_call() {
+    crash_everywhere(Ack::Buffered, |vfs, _| vfs.restart());
+}
+
+#[test]
+fn buffered_batches_survive_a_power_cut_once_they_were_maintained() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut journal = Journal::default();
+    journal.append(&store, NOON, &[row("a", [("m", 1)])], Ack::Buffered).unwrap();
+    store.maintain().unwrap();
+    vfs.cut_power(PowerCut::DropUnsynced);
+    journal.check(&contents(&open(&vfs, &clock).snapshot()), "after maintenance");
+}
+
+#[test]
+fn an_error_at_any_call_loses_nothing_that_was_acknowledged() {
+    for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
+        for n in 0..changes_of_workload() {
+            let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+            let mut journal = Journal::default();
+            vfs.fail_at(n, kind);
+            let _ = workload(&vfs, &clock, Ack::Durable, &mut journal);
+            vfs.cut_power(PowerCut::DropUnsynced);
+            let store = open(&vfs, &clock);
+            journal.check(&contents(&store.snapshot()), &format!("{kind} at {n}"));
+            assert!(store.open_report().is_complete());
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_poisons_the_writer_and_reads_go_on() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let row = row("a", [("m", 1)]);
+    let _ = store.append_rows(at(NOON), [&row], Ack::Buffered).unwrap();
+    vfs.fail_at(vfs.changes(), io::ErrorKind::Other);
+    assert!(matches!(store.sync(), Err(Error::Io { op: "sync", .. })));
+    let refused = store.append_rows(at(NOON + 1), [&row], Ack::Memory).unwrap_err();
+    assert!(matches!(refused, Error::Poisoned { op: "sync" }));
+    assert!(matches!(store.sync(), Err(Error::Poisoned { .. })));
+    assert!(matches!(store.flush(), Err(Error::Poisoned { .. })));
+    assert_eq!(contents(&store.snapshot()).len(), 1);
+    assert_eq!(store.stats().poisoned_by, Some("sync"));
+    assert!(store.stats().last_error.unwrap().contains("could not sync"));
+}
+
+#[test]
+fn a_full_disk_refuses_batches_until_there_is_room_and_loses_none() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut journal = Journal::default();
+    let used: usize = vfs.files().values().map(Vec::len).sum();
+    vfs.set_capacity(Some(used + 2_000));
+    let (mut taken, mut refused) = (0, 0);
+    for round in 0..100 {
+        clock.step(MINUTE);
+        let names: Vec<String> = (0..5).map(|pod| format!("pod-{round}-{pod}")).collect();
+        let rows: Vec<_> = names.iter().map(|name| row(name, [("m", round)])).collect();
+        match journal.append(&store, clock.millis(), &rows, Ack::Durable) {
+            Ok(()) => taken += 1,
+            Err(Error::DiskFull { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        if round == 50 {
+            assert!(matches!(store.flush(), Err(Error::DiskFull { .. })));
+            vfs.set_capacity(None);
+        }
+    }
+    assert!(taken > 50 && refused > 10, "{taken} taken, {refused} refused");
+    journal.check(&contents(&store.snapshot()), "before the reopen");
+    store.flush().unwrap();
+    drop(store);
+    vfs.cut_power(PowerCut::DropUnsynced);
+    journal.check(&contents(&open(&vfs, &clock).snapshot()), "after the reopen");
+}
+
+#[test]
+fn a_damaged_log_costs_the_records_it_touches_and_those_that_depend_on_them() {
+    let rows = |minute: i64| [row("a", [("m", minute)]), row("b", [("m", minute)])];
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut expected = Contents::new();
+    for minute in 0..200 {
+        clock.step(MINUTE);
+        let _ = store.append_rows(at(clock.millis()), &rows(minute), Ack::Durable).unwrap();
+        rows(minute).iter().for_each(|row| expect(&mut expected, clock.millis(), row));
+    }
+    drop(store);
+    let wal = vfs.files().into_keys().find(|path| path.extension().is_some_and(|e| e == "wal"));
+    let wal = wal.unwrap();
+    let len = vfs.files()[&wal].len();
+    vfs.flip_bit(&wal, len / 2, 3).unwrap();
+    let store = open(&vfs, &clock);
+    let report = store.open_report();
+    assert!(!report.is_complete() && report.damaged_bytes > 0, "{report:?}");
+    let found = contents(&store.snapshot());
+    for (key, samples) in &found {
+        assert!(samples.iter().all(|(at, value)| expected[key].get(at) == Some(value)));
+        // Half of the file is before the damage, and runs restart every 64 rows.
+        assert!(samples.len() >= 200 - 1 - 64, "{key:?}: {}", samples.len());
+        assert_eq!(samples.last_key_value(), expected[key].last_key_value());
+    }
+    assert_eq!(found.len(), 2);
+    // The damaged file is kept for a closer look once its rows are in a segment.
+    store.flush().unwrap();
+    assert!(vfs.files().keys().any(|path| path.starts_with(format!("{DIR}/quarantine"))));
+    drop(store);
+    let again = open(&vfs, &clock);
+    assert_eq!(contents(&again.snapshot()), found);
+    assert!(again.open_report().is_complete());
+}
+
+#[test]
+fn normal_ageing_deletes_exactly_the_expired_segments() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let retention = Retention::Age(std::time::Duration::from_secs(3 * 86_400));
+    let store = Store::open(DIR, StoreOptions { retention, ..options(&vfs, &clock) }).unwrap();
+    let mut expected = Contents::new();
+    for day in 0..10 {
+        let row = row("a", [("m", day)]);
+        let _ = store.append_rows(at(clock.millis()), [&row], Ack::Durable).unwrap();
+        expect(&mut expected, clock.millis(), &row);
+        store.flush().unwrap();
+        clock.step(DAY);
+        store.maintain().unwrap();
+        let floor = clock.millis() - 3 * DAY;
+        expected.values_mut().for_each(|samples| *samples = samples.split_off(&floor));
+        assert_eq!(contents(&store.snapshot()), expected, "day {day}");
+    }
+    assert_eq!(store.stats().expired_segments, 7);
+    let files = vfs.files();
+    let segments = files.keys().filter(|path| path.extension().is_some_and(|e| e == "seg"));
+    assert_eq!(segments.count(), 3);
+}
+
+#[test]
+fn a_clock_a_year_ahead_deletes_nothing() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let retention = Retention::Age(std::time::Duration::from_secs(3 * 86_400));
+    let aged = || StoreOptions { retention, ..options(&vfs, &clock) };
+    let store = Store::open(DIR, aged()).unwrap();
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 1)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    let before = contents(&store.snapshot());
+    clock.step(HOUR);
+    store.maintain().unwrap();
+    clock.jump(365 * DAY);
+    for _ in 0..20 {
+        clock.step(HOUR);
+        assert_eq!(store.maintain().unwrap().expired_segments, 0);
+    }
+    assert!(store.stats().is_clock_suspect);
+    // A restart does not launder the clock, nor do samples of the wrong time.
+    let _ = store.append_rows(at(clock.millis()), [&row("a", [("m", 2)])], Ack::Durable).unwrap();
+    drop(store);
+    let store = Store::open(DIR, aged()).unwrap();
+    clock.step(HOUR);
+    assert_eq!(store.maintain().unwrap().expired_segments, 0);
+    let wrong = contents(&store.snapshot());
+    assert!(
+        before.iter().all(|(key, samples)| samples.iter().all(|s| wrong[key].contains_key(s.0)))
+    );
+    // The clock is put right, and real time goes on.
+    clock.jump(-365 * DAY);
+    store.maintain().unwrap();
+    let report =
+        store.append_rows(at(clock.millis()), [&row("a", [("m", 3)])], Ack::Durable).unwrap();
+    assert_eq!(report.accepted, 1, "samples of the wrong time do not shut out the right ones");
+}
+
+#[test]
+fn a_sync_covers_batches_of_a_head_whose_flush_failed() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut journal = Journal::default();
+    journal.append(&store, NOON, &[row("a", [("m", 1)])], Ack::Buffered).unwrap();
+    // Room for the header of the next log file, not for a segment.
+    let used: usize = vfs.files().values().map(Vec::len).sum();
+    vfs.set_capacity(Some(used + 40));
+    assert!(matches!(store.flush(), Err(Error::DiskFull { .. })));
+    assert_eq!(store.stats().head_generations, 2);
+    store.sync().unwrap();
+    vfs.cut_power(PowerCut::DropUnsynced);
+    vfs.set_capacity(None);
+    journal.check(&contents(&open(&vfs, &clock).snapshot()), "after the sync");
+}
+
+#[test]
+fn a_batch_that_did_not_fit_is_cut_off_again_or_else_ends_all_writing() {
+    let big = row("a name that does not fit into what is left of the disk", [("m", 1)]);
+    for cut_fails in [false, true] {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        let store = open(&vfs, &clock);
+        let used: usize = vfs.files().values().map(Vec::len).sum();
+        vfs.set_capacity(Some(used + 30));
+        if cut_fails {
+            // The first write takes 30 bytes, the second none, the third call cuts.
+            vfs.fail_at(vfs.changes() + 2, io::ErrorKind::Other);
+        }
+        let refused = store.append_rows(at(NOON), [&big], Ack::Memory).unwrap_err();
+        assert!(matches!(refused, Error::DiskFull { .. }));
+        vfs.set_capacity(None);
+        if cut_fails {
+            let again = store.append_rows(at(NOON), [&big], Ack::Memory);
+            assert!(matches!(again, Err(Error::Poisoned { op: "write" })));
+        } else {
+            drop(store);
+            assert_eq!(open(&vfs, &clock).open_report().torn_bytes, 0);
+        }
+    }
+}
