@@ -7,7 +7,7 @@ mod golden;
 mod host;
 mod http_server;
 mod kubelet_decode;
-mod server;
 mod kubernetes;
 mod model_api;
 mod recording;
+mod server;
