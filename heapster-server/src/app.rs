@@ -215,6 +215,7 @@ impl App {
     /// # Errors
     /// [`AppError`]; nothing keeps running then.
     pub async fn start(options: AppOptions) -> Result<Self, AppError> {
+        let sinks = sinks::build(&options.sinks)?;
         let clock: Arc<dyn Clock> = Arc::clone(&options.store.clock);
         let registry = Arc::new(Registry::new(Arc::clone(&clock)));
         let commit = crate::cli::COMMIT;
@@ -233,7 +234,6 @@ impl App {
         let upkeep = Upkeep::start(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))?;
         let Origin { sources, cluster, kubernetes } =
             origin(&options.source, &registry, &clock).await?;
-        let sinks = sinks::build(&options.sinks)?;
         let collector = sources.map(|sources| {
             let sink = StoreSink::new(
                 Arc::clone(&store),

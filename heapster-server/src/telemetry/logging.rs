@@ -104,13 +104,17 @@ pub fn init(format: LogFormat, level: LogLevel) {
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets(level))).try_init();
 }
 
-/// An error and its causes in one line: `could not open /data: permission denied`.
+/// An error and its causes in one line: `could not open /data: permission denied`. Some libraries
+/// repeat a cause in their own text; it is printed once.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let clause = error.to_string();
+        if !text.ends_with(&clause) {
+            text.push_str(": ");
+            text.push_str(&clause);
+        }
         cause = error.source();
     }
     text
@@ -138,5 +142,9 @@ mod tests {
         let cause = std::io::Error::other("connection refused");
         let error = SourceError::new("could not ask node-1").caused_by(cause);
         assert_eq!(chain(&error), "could not ask node-1: connection refused");
+        let error = SourceError::new("could not ask node-2").caused_by(error);
+        let error = SourceError::new(format!("a library: {error}")).caused_by(error);
+        let once = "a library: could not ask node-2: could not ask node-1: connection refused";
+        assert_eq!(chain(&error), once);
     }
 }

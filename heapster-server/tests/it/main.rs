@@ -10,3 +10,4 @@ mod kubelet_decode;
 mod kubernetes;
 mod model_api;
 mod recording;
+mod server;

@@ -228,6 +228,10 @@ impl Encoder {
             }
         }
         self.last_seq.truncate(batch.sets_start);
+        // The next batch carries the same sequence, and no set has a row in it yet.
+        for seq in self.last_seq.iter_mut().filter(|seq| **seq == batch.seq) {
+            *seq = 0;
+        }
     }
 
     /// Checks the labels' limits and hashes them.
