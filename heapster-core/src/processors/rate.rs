@@ -6,8 +6,8 @@ use crate::catalogue::RATE_OF;
 use crate::error::ProcessError;
 use crate::pipeline::Processor;
 use crate::{
-    DataBatch, EntityKey, LabeledMetric, MetricSet, MetricValue, NanoTime, Text, Timestamp, Value,
-    key, metric,
+    DataBatch, EntityKey, LabeledMetric, MetricKind, MetricSet, MetricValue, NanoTime, Text,
+    Timestamp, Value, key, metric,
 };
 
 /// How long an entity that is missing from batches is remembered, in batch time.
@@ -135,8 +135,12 @@ impl Sample {
     fn of(set: &MetricSet, batch: Timestamp) -> Option<Self> {
         let scraped = set.scrape_time?;
         let mut plain = [None; PLAIN_COUNT];
-        for ((counter, _), value) in RATE_OF.iter().zip(&mut plain) {
-            *value = set.metrics.int(counter);
+        // Few metrics are cumulative, so this looks at fewer names than seven searches would.
+        for (name, metric) in set.metrics.iter().filter(|(_, m)| m.kind == MetricKind::Cumulative) {
+            let counter = RATE_OF[..PLAIN_COUNT].iter().position(|(counter, _)| *name == *counter);
+            if let Some(value) = counter.and_then(|index| plain.get_mut(index)) {
+                *value = metric.value.as_int();
+            }
         }
         let disks = disk_counters(&set.labeled_metrics);
         if disks.is_empty() && plain.iter().all(Option::is_none) {
