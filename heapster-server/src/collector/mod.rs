@@ -12,6 +12,7 @@
 
 mod export;
 mod fan_out;
+mod patience;
 mod pipeline;
 mod scheduler;
 mod sink_queue;
@@ -117,7 +118,7 @@ impl Default for StopLimits {
 
 /// A running collector. Dropping it without [`Collector::stop`] ends it without a flush.
 pub struct Collector {
-    /// Begins no more rounds.
+    /// Begins no more rounds and closes the batches under way.
     stop: CancellationToken,
     /// Gives up the rounds that are under way.
     abandon: CancellationToken,
@@ -163,10 +164,11 @@ impl Collector {
             resolution: options.resolution,
             clock,
             registry,
+            closing: stop.clone(),
             begun,
         };
         Self {
-            rounds: AbortOnDropHandle::new(tokio::spawn(rounds.run(stop.clone()))),
+            rounds: AbortOnDropHandle::new(tokio::spawn(rounds.run())),
             work: AbortOnDropHandle::new(tokio::spawn(work.run(waiting, abandon.clone()))),
             stop,
             abandon,
@@ -182,8 +184,8 @@ impl Collector {
         }
     }
 
-    /// Begins no more rounds, lets those under way finish, works off the queues and stops the
-    /// sinks. Takes little more than the limits together, whatever sources and sinks do; what is
+    /// Begins no more rounds, closes the batches of those under way with what has arrived, hands
+    /// them to the sinks, works off the queues and stops the sinks. Takes little more than the limits together, whatever sources and sinks do; what is
     /// not done by then is abandoned and logged.
     pub async fn stop(self, limits: StopLimits) {
         self.stop.cancel();
@@ -214,11 +216,13 @@ struct Rounds {
     resolution: Duration,
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
+    /// Begins no more rounds and closes the batches under way.
+    closing: CancellationToken,
     begun: mpsc::Sender<Round>,
 }
 
 impl Rounds {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(self) {
         let mut schedule = Schedule::new(self.resolution);
         let rounds = async {
             loop {
@@ -234,7 +238,7 @@ impl Rounds {
             }
         };
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = self.closing.cancelled() => {}
             () = rounds => {}
         }
     }
@@ -249,7 +253,8 @@ impl Rounds {
             return true;
         };
         let fan_out = Arc::clone(&self.fan_out);
-        let scrape = tokio::spawn(async move { fan_out.scrape(interval).await });
+        let closing = self.closing.clone();
+        let scrape = tokio::spawn(async move { fan_out.scrape(interval, &closing).await });
         let scrape = AbortOnDropHandle::new(scrape);
         self.begun.send(Round { interval, scrape, _place: place }).await.is_ok()
     }

@@ -1,4 +1,4 @@
-//! [`LogSink`]: prints each batch as text, exactly as Heapster's log sink did (contract 11.1).
+//! [`LogSink`]: prints each batch as text, exactly as Heapster's log sink did.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -128,7 +128,7 @@ mod tests {
         NanoTime::parse_rfc3339(text).unwrap()
     }
 
-    /// The pod of the contract's examples, and a node of which only little is known.
+    /// A pod with everything a set can have, and a node of which only little is known.
     fn batch() -> DataBatch {
         let at = Timestamp::parse_rfc3339("2018-07-26T12:00:00Z").unwrap();
         let mut pod = MetricSet::new(EntityType::Pod);
