@@ -21,7 +21,7 @@ Examples:
   heapster --source='kubernetes.summary_api:?inClusterConfig=false&auth=/root/.kube/config'
       Collect a cluster from outside.
   heapster --source=none --data-dir=/backup/heapster --heapster-port=9000
-      Look at stored data without collecting.
+      Look at stored data without collecting or deleting any.
 
 Flags are --name=value or --name value; - and _ in names are alike. A duration is written as in
 Go: 20s, 1m30s, 1h.

@@ -167,6 +167,14 @@ fn values_reach_the_configuration() {
 }
 
 #[test]
+fn looking_at_stored_data_deletes_nothing_unless_told_to() {
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    assert_eq!(config(&["--source=none"]).retention, None);
+    assert_eq!(config(&["--source=none", "--retention=15d"]).retention, days(15));
+    assert_eq!(config(&["--source=host"]).retention, days(15));
+}
+
+#[test]
 fn verbosity_is_heapsters_and_a_level_overrules_it() {
     assert_eq!(config(&["--v=0"]).log_level, LogLevel::Info);
     assert_eq!(config(&["-v", "2"]).log_level, LogLevel::Debug);
