@@ -90,6 +90,7 @@ fn a_bad_value_of_any_flag_names_the_flag_the_value_and_what_is_accepted() {
             _ => "certainly not",
         };
         let error = refusal(&[&format!("--{}={bad}", flag.name)]);
+        let bad = if matches!(flag.kind, Kind::Uri) { ":…" } else { bad };
         let expected =
             format!("--{} cannot be {bad:?}: expected {}", flag.name, flag.kind.expected());
         assert_eq!(error, expected);
@@ -243,12 +244,14 @@ fn what_is_not_usable_is_refused_with_a_clause_that_helps() {
         ),
         (
             vec!["--tls_cert=/cert"],
-            "--tls-cert is not available yet in this version; listen on loopback behind a TLS \
-             proxy",
+            "--tls-cert is not available yet in this version; leave it out, listen on loopback, \
+             and let a TLS proxy encrypt",
         ),
     ] {
         assert_eq!(refusal(&arguments), expected);
     }
+    assert!(refusal(&["--api-server"]).ends_with("the APIs are served on --heapster-port"));
+    assert!(!refusal(&["--sink=:http://user:hush@host"]).contains("hush"));
     assert!(refusal(&["--store-label=type"]).starts_with("--store-label: "));
     assert!(refusal(&["--listen-ip="]).contains("not loopback"));
     let long = format!("--heapster-port={}", "9".repeat(10_000));
