@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use heapster_core::DataBatch;
-use heapster_core::pipeline::{Interval, Processor, Sink, SinkError, SourceProvider};
+use heapster_core::pipeline::{BoxFuture, Interval, Processor, Sink, SinkError, SourceProvider};
 use heapster_store::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -89,6 +89,8 @@ impl Options {
 pub struct Parts {
     /// Lists the sources of a round.
     pub sources: Arc<dyn SourceProvider>,
+    /// The first round begins when this has resolved.
+    pub ready: BoxFuture<'static, ()>,
     /// The processors in their order.
     pub processors: Vec<Box<dyn Processor>>,
     /// The sink that each round waits for.
@@ -137,7 +139,7 @@ struct Round {
 impl Collector {
     /// Starts collecting; must be called within a tokio runtime.
     pub fn start(parts: Parts, options: Options) -> Self {
-        let Parts { sources, processors, store, sinks, clock, registry } = parts;
+        let Parts { sources, ready, processors, store, sinks, clock, registry } = parts;
         let limits = Limits { deadline: options.deadline(), in_flight_max: options.scrapes_max };
         let fan_out = FanOut::new(sources, limits, Arc::clone(&clock), Arc::clone(&registry));
         let exporter = |sink| Exporter::new(sink, Arc::clone(&clock), Arc::clone(&registry));
@@ -168,7 +170,7 @@ impl Collector {
             begun,
         };
         Self {
-            rounds: AbortOnDropHandle::new(tokio::spawn(rounds.run())),
+            rounds: AbortOnDropHandle::new(tokio::spawn(rounds.run(ready))),
             work: AbortOnDropHandle::new(tokio::spawn(work.run(waiting, abandon.clone()))),
             stop,
             abandon,
@@ -222,7 +224,8 @@ struct Rounds {
 }
 
 impl Rounds {
-    async fn run(self) {
+    async fn run(self, ready: BoxFuture<'static, ()>) {
+        let mut ready = Some(ready);
         let mut schedule = Schedule::new(self.resolution);
         let rounds = async {
             loop {
@@ -230,6 +233,9 @@ impl Rounds {
                     Step::Wait(wait) => sleep(wait).await,
                     Step::Run { interval, skipped } => {
                         self.registry.add(&ROUNDS, &[("result", "skipped")], skipped);
+                        if let Some(ready) = ready.take() {
+                            ready.await;
+                        }
                         if !self.begin(interval).await {
                             return;
                         }

@@ -227,6 +227,7 @@ impl Rig {
         let erased = |sink: &Arc<FakeSink>| Arc::clone(sink) as Arc<dyn Sink>;
         let parts = Parts {
             sources,
+            ready: Box::pin(std::future::ready(())),
             processors: vec![Box::new(Witness(Arc::clone(&self.seen)))],
             store: store.map(erased),
             sinks: sinks.iter().map(|sink| erased(sink)).collect(),
