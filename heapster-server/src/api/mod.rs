@@ -54,6 +54,8 @@ pub struct ApiOptions {
     pub profiling: bool,
     /// How often a batch is expected – default 60 s; `/healthz` allows three in a row to be missed.
     pub resolution: Duration,
+    /// Whether batches are collected at all – default true; otherwise `/healthz` is always content.
+    pub is_collecting: bool,
     /// What one request may read and answer.
     pub limits: Limits,
     /// Requests that read the store at one time – at least 1, default 8. More wait.
@@ -68,6 +70,7 @@ impl Default for ApiOptions {
             disable_export: false,
             profiling: false,
             resolution: Duration::from_secs(60),
+            is_collecting: true,
             limits: Limits::default(),
             reads_max: 8,
             read_wait: Duration::from_secs(10),
