@@ -112,8 +112,8 @@ async fn names(context: &Context, key: &EntityKey) -> Response {
     matchers.push(historical::plain_only());
     let range = TimeRange::new(just_after(newest, NAMES_RECENT), newest);
     context
-        .read(move |snapshot, _| {
-            let names = historical::metric_names(snapshot, matchers, range)?;
+        .read(move |snapshot, budget| {
+            let names = historical::metric_names(snapshot, matchers, range, budget)?;
             Ok(answer(Style::Pretty, |json| write_list(json, &names)))
         })
         .await

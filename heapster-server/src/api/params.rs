@@ -95,15 +95,17 @@ pub(super) fn bucket(query: &Query) -> Result<Option<Duration>, ApiError> {
     Ok(Some(size).filter(|size| !size.is_zero()))
 }
 
-/// The aggregations of a path, in its order.
+/// The aggregations of a path, in its order, each once: a path has room for thousands.
 pub(super) fn aggregations(text: &str) -> Result<Vec<Aggregation>, ApiError> {
-    text.split(',')
-        .map(|name| {
-            Aggregation::from_name(name).ok_or_else(|| {
-                ApiError::BadRequest(format!("Unknown aggregation {}", quoted(name)))
-            })
-        })
-        .collect()
+    let mut aggregations = Vec::new();
+    for name in text.split(',') {
+        let aggregation = Aggregation::from_name(name)
+            .ok_or_else(|| ApiError::BadRequest(format!("Unknown aggregation {}", quoted(name))))?;
+        if !aggregations.contains(&aggregation) {
+            aggregations.push(aggregation);
+        }
+    }
+    Ok(aggregations)
 }
 
 /// The metric that a name in a path means; some old names mean another one.
@@ -428,6 +430,14 @@ mod tests {
         ] {
             assert_eq!(message(bucket(&query(&format!("bucket={text}")))), expected);
         }
+    }
+
+    #[test]
+    fn aggregations_are_taken_once_each_in_their_order() {
+        let parsed = aggregations("max,count,max,95-perc,count").unwrap();
+        let expected = [Aggregation::Max, Aggregation::Count, Aggregation::Percentile(95)];
+        assert_eq!(parsed, expected);
+        assert_eq!(message(aggregations("max,mean")), "Unknown aggregation \"mean\"");
     }
 
     #[test]
