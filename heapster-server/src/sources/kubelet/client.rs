@@ -18,6 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 
+use super::resolver::Resolver;
 use super::tls::{Material, TlsError, TlsSetup, Trust};
 use super::token::{Token, TokenError};
 
@@ -39,7 +40,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often certificate files are looked at for changes.
 const TLS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Https = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
 /// What a [`KubeletClient`] is made of.
 #[derive(Debug)]
@@ -273,7 +274,7 @@ impl KubeletClient {
 }
 
 fn connect_with(material: &Material) -> Result<Https, TlsError> {
-    let mut tcp = HttpConnector::new();
+    let mut tcp = HttpConnector::new_with_resolver(Resolver);
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_nodelay(true);
