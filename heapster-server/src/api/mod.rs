@@ -7,6 +7,7 @@
 mod entities;
 mod error;
 mod export;
+mod go_time;
 mod health;
 mod historical;
 mod index;
