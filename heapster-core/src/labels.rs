@@ -1,6 +1,9 @@
 //! [`Labels`]: the sorted label set that identifies a metric set, and the label keys Heapster uses.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use crate::Text;
 
@@ -56,19 +59,24 @@ pub struct Label {
 
 /// A set of labels, sorted by name, each name at most once.
 ///
-/// Two label sets are equal when they hold the same names with the same values.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Labels(Vec<Label>);
+/// Two label sets are equal when they hold the same names with the same values. A clone shares the
+/// labels until one of the two is changed: a batch holds the same sets many times over.
+#[derive(Clone, Default)]
+pub struct Labels(Option<Arc<Vec<Label>>>);
+
+/// Room for labels that enrichers add, left when a shared set is copied to be changed.
+const SPARE_LABELS: usize = 4;
 
 impl Labels {
     /// No labels.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 
     /// The value of a label, or `None` when the label is absent.
     pub fn get(&self, name: &str) -> Option<&Text> {
-        self.position(name).ok().map(|index| &self.0[index].value)
+        let labels = self.as_slice();
+        position(labels, name).ok().map(|index| &labels[index].value)
     }
 
     /// The value of a label, or `""` when the label is absent.
@@ -78,15 +86,16 @@ impl Labels {
 
     /// Whether the label is present, be it with an empty value.
     pub fn contains(&self, name: &str) -> bool {
-        self.position(name).is_ok()
+        position(self.as_slice(), name).is_ok()
     }
 
     /// Sets a label, replacing its value if it is there already.
     pub fn set(&mut self, name: impl Into<Text>, value: impl Into<Text>) {
         let (name, value) = (name.into(), value.into());
-        match self.position(&name) {
-            Ok(index) => self.0[index].value = value,
-            Err(index) => self.0.insert(index, Label { name, value }),
+        match position(self.as_slice(), &name) {
+            Ok(index) if self.as_slice()[index].value == value => {}
+            Ok(index) => self.own()[index].value = value,
+            Err(index) => self.own().insert(index, Label { name, value }),
         }
     }
 
@@ -97,26 +106,85 @@ impl Labels {
 
     /// Removes a label and returns its value.
     pub fn remove(&mut self, name: &str) -> Option<Text> {
-        self.position(name).ok().map(|index| self.0.remove(index).value)
+        let index = position(self.as_slice(), name).ok()?;
+        Some(self.own().remove(index).value)
+    }
+
+    /// These labels and others, which win where a name is in both.
+    #[must_use]
+    pub fn union(&self, others: &Self) -> Self {
+        let mut all = Vec::with_capacity(self.len() + others.len());
+        let mut own = self.iter().peekable();
+        for other in others {
+            while let Some(label) = own.next_if(|label| label.name < other.name) {
+                all.push(label.clone());
+            }
+            own.next_if(|label| label.name == other.name);
+            all.push(other.clone());
+        }
+        all.extend(own.cloned());
+        Self(Some(Arc::new(all)))
     }
 
     /// The labels in the order of their names.
     pub fn iter(&self) -> std::slice::Iter<'_, Label> {
-        self.0.iter()
+        self.as_slice().iter()
     }
 
     /// How many labels there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_slice().len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_slice().is_empty()
     }
 
-    fn position(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|label| label.name.as_str().cmp(name))
+    fn as_slice(&self) -> &[Label] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// The labels to change: a copy of its own if they are shared.
+    fn own(&mut self) -> &mut Vec<Label> {
+        let labels = self.0.get_or_insert_default();
+        if Arc::get_mut(labels).is_none() {
+            let mut copy = Vec::with_capacity(labels.len() + SPARE_LABELS);
+            copy.extend(labels.iter().cloned());
+            *labels = Arc::new(copy);
+        }
+        Arc::make_mut(labels)
+    }
+}
+
+fn position(labels: &[Label], name: &str) -> Result<usize, usize> {
+    labels.binary_search_by(|label| label.name.as_str().cmp(name))
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        let is_shared = matches!((&self.0, &other.0), (Some(a), Some(b)) if Arc::ptr_eq(a, b));
+        is_shared || self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Labels {}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
     }
 }
 
@@ -136,7 +204,7 @@ impl<'a> IntoIterator for &'a Labels {
     type IntoIter = std::slice::Iter<'a, Label>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.iter()
     }
 }
 
@@ -144,7 +212,7 @@ impl<'a> IntoIterator for &'a Labels {
 impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
-        for (index, label) in self.0.iter().enumerate() {
+        for (index, label) in self.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{}={:?}", label.name, label.value.as_str())?;
         }
@@ -168,6 +236,26 @@ mod tests {
         assert_eq!(labels.to_string(), r#"{a="1", b="3"}"#);
         assert_eq!(labels, Labels::from_iter([("a", "1"), ("b", "3")]));
         assert_eq!((labels.value("b"), labels.value("c")), ("3", ""));
+    }
+
+    #[test]
+    fn a_change_to_a_clone_leaves_the_original_alone() {
+        let labels = Labels::from_iter([("a", "1"), ("b", "2")]);
+        let mut clone = labels.clone();
+        clone.set("b", "3");
+        clone.remove("a");
+        assert_eq!(labels.to_string(), r#"{a="1", b="2"}"#);
+        assert_eq!(clone.to_string(), r#"{b="3"}"#);
+    }
+
+    #[test]
+    fn in_a_union_the_others_win() {
+        let labels = Labels::from_iter([("b", "1"), ("d", "1"), ("f", "1")]);
+        let others = Labels::from_iter([("a", "2"), ("d", "2"), ("g", "2")]);
+        let all = Labels::from_iter([("a", "2"), ("b", "1"), ("d", "2"), ("f", "1"), ("g", "2")]);
+        assert_eq!(labels.union(&others), all);
+        assert_eq!(labels.union(&Labels::new()), labels);
+        assert_eq!(Labels::new().union(&labels), labels);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::{EntityKey, EntityType, NanoTime, Text, Timestamp};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(Vec<(Text, MetricValue)>);
 
+/// About as many plain metrics as a container has; room for them is made at once.
+const USUAL_METRICS: usize = 20;
+
 impl Metrics {
     /// No metrics.
     pub const fn new() -> Self {
@@ -34,6 +37,14 @@ impl Metrics {
     /// Sets a metric, replacing what was there.
     pub fn set(&mut self, name: impl Into<Text>, metric: MetricValue) {
         let name = name.into();
+        // Decoders add in order, so the search is rarely needed.
+        if self.0.last().is_none_or(|(last, _)| *last < name) {
+            if self.0.capacity() == 0 {
+                self.0.reserve(USUAL_METRICS);
+            }
+            self.0.push((name, metric));
+            return;
+        }
         match self.position(&name) {
             Ok(index) => self.0[index].1 = metric,
             Err(index) => self.0.insert(index, (name, metric)),

@@ -9,7 +9,7 @@
 
 use crate::labels::{Labels, key};
 use crate::value::{MetricKind, MetricValue};
-use crate::{MetricSet, Text};
+use crate::{LabeledMetric, MetricSet, Text};
 
 /// What the names of the columns that hold a set's times begin with.
 pub const TIME_COLUMN_PREFIX: &str = "__time__/";
@@ -34,34 +34,39 @@ pub struct Row {
     pub cells: Vec<(Text, MetricValue)>,
 }
 
-/// The rows a metric set is stored as: the plain one first, unless it is empty.
+/// The rows a metric set is stored as: the plain one first, unless it is empty, then the others in
+/// the order of their own labels.
 ///
 /// A metric label wins over a label of the set with the same name. Of two labelled metrics with
 /// the same name and labels the later one wins, as it does when they are queried.
 pub fn rows_of(set: &MetricSet) -> Vec<Row> {
-    let mut rows = Vec::with_capacity(1 + set.labeled_metrics.len() / 4);
-    let plain = plain_cells(set);
-    if !plain.is_empty() {
-        rows.push(Row { labels: set.labels.clone(), cells: plain });
-    }
-    let first_labeled = rows.len();
-    let mut own_labels: Vec<&Labels> = Vec::new();
-    for metric in &set.labeled_metrics {
-        let index = match own_labels.iter().rposition(|own| **own == metric.labels) {
-            Some(index) => first_labeled + index,
-            None => {
-                own_labels.push(&metric.labels);
-                rows.push(Row { labels: labeled(&set.labels, &metric.labels), cells: Vec::new() });
-                rows.len() - 1
-            }
-        };
-        let cells = &mut rows[index].cells;
-        match cells.iter_mut().find(|(name, _)| *name == metric.name) {
-            Some(cell) => cell.1 = metric.metric,
-            None => cells.push((metric.name.clone(), metric.metric)),
-        }
-    }
+    let mut rows = Vec::new();
+    visit_rows(set, &mut |row| rows.push(row.clone()));
     rows
+}
+
+/// Shows the rows of [`rows_of`] one after the other, without keeping them.
+pub fn visit_rows(set: &MetricSet, visit: &mut dyn FnMut(&Row)) {
+    let plain = plain_cells(set);
+    let mut row = Row { labels: set.labels.clone(), cells: plain };
+    if !row.cells.is_empty() {
+        visit(&row);
+    }
+    // The metrics of one resource stand together as a rule, so few runs are left to be sorted.
+    let same = |a: &LabeledMetric, b: &LabeledMetric| a.labels == b.labels;
+    let mut runs: Vec<&[LabeledMetric]> = set.labeled_metrics.chunk_by(same).collect();
+    runs.sort_by(|a, b| a[0].labels.cmp(&b[0].labels));
+    for runs in runs.chunk_by(|a, b| same(&a[0], &b[0])) {
+        row.cells.clear();
+        for metric in runs.iter().copied().flatten() {
+            match row.cells.iter_mut().find(|(name, _)| *name == metric.name) {
+                Some(cell) => cell.1 = metric.metric,
+                None => row.cells.push((metric.name.clone(), metric.metric)),
+            }
+        }
+        row.labels = labeled(&set.labels, &runs[0][0].labels);
+        visit(&row);
+    }
 }
 
 fn plain_cells(set: &MetricSet) -> Vec<(Text, MetricValue)> {
@@ -81,24 +86,22 @@ fn plain_cells(set: &MetricSet) -> Vec<(Text, MetricValue)> {
 
 /// The labels under which a labelled metric is stored.
 pub fn labeled(set: &Labels, own: &Labels) -> Labels {
-    let mut labels = set.clone();
-    for label in own {
-        labels.set(label.name.clone(), label.value.clone());
-    }
-    labels.set_static(key::LABELED, own_names(own));
-    labels
+    let mut own_and_mark = own.clone();
+    own_and_mark.set_static(key::LABELED, own_names(own));
+    set.union(&own_and_mark)
 }
 
 /// The value of [`key::LABELED`] for a metric with these labels of its own.
 pub fn own_names(own: &Labels) -> Text {
-    let mut names = String::new();
-    for label in own {
-        if !names.is_empty() {
-            names.push(',');
+    let mut labels = own.iter();
+    match (labels.next(), labels.next()) {
+        (None, _) => Text::default(),
+        (Some(only), None) => only.name.clone(),
+        (Some(_), Some(_)) => {
+            let names: Vec<&str> = own.iter().map(|label| label.name.as_str()).collect();
+            names.join(",").into()
         }
-        names.push_str(&label.name);
     }
-    names.into()
 }
 
 /// Splits the labels of a stored set into those of the metric set and those of the metric alone.

@@ -76,20 +76,28 @@ fn additions(batch: &DataBatch) -> Vec<Addition> {
 }
 
 fn add(sums: &mut Vec<(Text, Sum)>, metrics: &Metrics, own: Option<&Metrics>) {
+    // All three lists are sorted by name, so one walk over them finds what belongs together.
+    let mut own = own.into_iter().flat_map(Metrics::iter).peekable();
+    let mut place = 0;
     for (name, metric) in metrics.iter() {
-        if is_counter(name) || own.is_some_and(|own| own.contains(name)) {
+        while own.next_if(|(of, _)| *of < name).is_some() {}
+        if own.peek().is_some_and(|(of, _)| *of == name) || is_counter(name, metric.kind) {
             continue;
         }
-        match sums.binary_search_by(|(summed, _)| summed.cmp(name)) {
-            Ok(index) => sums[index].1.add(metric),
-            Err(index) => sums.insert(index, (name.clone(), Sum::of(metric))),
+        while sums.get(place).is_some_and(|(summed, _)| summed < name) {
+            place += 1;
+        }
+        match sums.get_mut(place) {
+            Some((summed, sum)) if summed == name => sum.add(metric),
+            _ => sums.insert(place, (name.clone(), Sum::of(metric))),
         }
     }
 }
 
 /// Whether the metric is a counter of the kubelet; a user's own counter is not.
-fn is_counter(name: &Text) -> bool {
-    catalogue::STANDARD.iter().any(|m| m.kind == MetricKind::Cumulative && *name == m.name)
+fn is_counter(name: &Text, kind: MetricKind) -> bool {
+    kind == MetricKind::Cumulative
+        && catalogue::STANDARD.iter().any(|m| m.kind == MetricKind::Cumulative && *name == m.name)
 }
 
 fn stub(pod: &EntityKey, container: &Labels) -> MetricSet {
