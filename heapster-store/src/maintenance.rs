@@ -17,6 +17,7 @@ use crate::head::encode::Encoder;
 use crate::head::{Head, HeadSet, latest_of_each_time, push_value};
 use crate::manifest::Manifest;
 use crate::paths::temporary;
+use crate::recovery::set_aside;
 use crate::retention::{ClockWatch, is_expired};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
@@ -148,7 +149,7 @@ impl Store {
         writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
         writer.wal = wal;
         writer.encoder = Encoder::new(self.options.sets_max);
-        writer.applier = Applier::new(Arc::clone(&head), usize::MAX);
+        writer.applier = Applier::new(Arc::clone(&head));
         let mut view = self.view.write();
         let mut heads = view.heads.clone();
         heads.push(head);
@@ -266,15 +267,12 @@ impl Store {
         let vfs = &*self.options.vfs;
         let path = self.paths.wal(generation);
         let damaged = upkeep.damaged_generations.iter().position(|damaged| *damaged == generation);
-        match (damaged, path.file_name()) {
-            (Some(index), Some(name)) => {
+        match damaged {
+            Some(index) => {
                 upkeep.damaged_generations.swap_remove(index);
-                let dir = self.paths.quarantine_dir();
-                if vfs.create_dir_all(&dir).is_ok() {
-                    let _ = vfs.rename(&path, &dir.join(name));
-                }
+                let _ = set_aside(vfs, &self.paths, &path);
             }
-            _ => drop(vfs.remove(&path)),
+            None => drop(vfs.remove(&path)),
         }
     }
 }
@@ -296,6 +294,8 @@ pub(crate) fn create_wal(
         _ => {}
     }
     let wal = WalWriter::create(vfs, path, file_id)?;
+    // Before any record, so that a header that is not whole later was damaged.
+    wal.file().sync().map_err(|source| Error::io("sync", wal.path(), source))?;
     let dir = paths.wal_dir();
     vfs.sync_dir(&dir).map_err(|source| Error::io("sync", &dir, source))?;
     Ok(wal)

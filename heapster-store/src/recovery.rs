@@ -25,7 +25,11 @@ use crate::snapshot::View;
 use crate::stats::{OpenReport, Quarantined};
 use crate::store::{Parts, Store, Writer};
 use crate::vfs::{DirEntry, Vfs, read_exact_at, write_all_at};
-use crate::wal::replay::Records;
+use crate::wal::bytes::Reader;
+use crate::wal::replay::{Opened, Records};
+
+/// A row keeps its sequence shifted left by three bits. No writer comes near.
+const SEQ_MAX: u64 = u64::MAX >> 4;
 
 pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let vfs = Arc::clone(&options.vfs);
@@ -55,6 +59,11 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
         opened.quarantined.push(quarantine(vfs, &paths, &info, reason)?);
         manifest.segments.retain(|segment| segment.id != info.id);
     }
+    for (generation, reason) in &replayed.unreadable {
+        let file = set_aside(vfs, &paths, &paths.wal(*generation))?;
+        let reason = reason.map(str::to_owned);
+        opened.quarantined.extend(reason.map(|reason| Quarantined { file, range: None, reason }));
+    }
     remove_leftovers(vfs, &paths, &manifest, &replayed.empty)?;
     if is_dirty {
         manifest.number += 1;
@@ -67,7 +76,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let writer = Writer {
         wal: create_wal(vfs, &paths, generation)?,
         encoder: Encoder::new(options.sets_max),
-        applier: Applier::new(Arc::clone(&head), usize::MAX),
+        applier: Applier::new(Arc::clone(&head)),
         next_seq: replayed.last_seq + 1,
     };
     say_who_holds_it(vfs, &paths)?;
@@ -200,8 +209,11 @@ struct Replayed {
     heads: Vec<Arc<Head>>,
     last_seq: u64,
     last_generation: u64,
+    /// Files that are worth keeping when their rows are in a segment.
     damaged: Vec<u64>,
-    /// Files without a row.
+    /// Files without a row that may have had some, with what to report.
+    unreadable: Vec<(u64, Option<&'static str>)>,
+    /// Files that no row was written to.
     empty: Vec<u64>,
 }
 
@@ -217,28 +229,46 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
         last_seq: 0,
         last_generation,
         damaged: Vec::new(),
+        unreadable: Vec::new(),
         empty: Vec::new(),
     };
     for generation in generations {
         let path = paths.wal(generation);
         let bytes = read_wal(vfs, &path)?;
-        let Some(mut records) = Records::open(&path, &bytes)? else {
-            opened.torn_bytes += bytes.len() as u64;
-            replayed.empty.push(generation);
-            continue;
+        let mut records = match Records::open(&path, &bytes)? {
+            Opened::Records(records) => records,
+            Opened::Unfinished => {
+                opened.torn_bytes += bytes.len() as u64;
+                replayed.empty.push(generation);
+                continue;
+            }
+            Opened::Unreadable => {
+                opened.damaged_bytes += bytes.len() as u64;
+                replayed.unreadable.push((generation, Some("its header and records are damaged")));
+                continue;
+            }
         };
         let head = Arc::new(Head::new(generation));
         head.wal_bytes.store(bytes.len() as u64, Ordering::Relaxed);
-        let mut applier = Applier::new(Arc::clone(&head), bytes.len());
+        let mut applier = Applier::new(Arc::clone(&head));
         let mut malformed = 0;
         let mut lost_rows = 0;
-        for payload in records.by_ref() {
+        while let Some(payload) = records.next() {
+            // A definition takes two bytes at least, so damage cannot have taken more than this.
+            let lost_bytes = records.damaged_bytes + malformed;
+            applier.lost_max = usize::try_from(lost_bytes / 2).unwrap_or(usize::MAX);
+            // Whatever becomes of the rest: rows of the batch may be in the head from now on.
+            let seq = Reader::new(payload).varint().unwrap_or(0);
+            if seq > SEQ_MAX {
+                malformed += payload.len() as u64;
+                continue;
+            }
+            replayed.last_seq = replayed.last_seq.max(seq);
             match applier.apply(payload) {
                 Ok(applied) => {
                     opened.replayed_batches += 1;
                     opened.replayed_samples += applied.samples;
                     lost_rows += applied.lost_rows;
-                    replayed.last_seq = replayed.last_seq.max(applied.seq);
                 }
                 Err(_) => malformed += payload.len() as u64,
             }
@@ -247,12 +277,14 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
         opened.torn_bytes += records.torn_bytes;
         opened.damaged_bytes += damaged_bytes;
         opened.lost_rows += lost_rows;
-        if damaged_bytes > 0 {
-            replayed.damaged.push(generation);
-        }
+        let is_odd = damaged_bytes > 0 || records.is_tail_odd;
         if !head.is_empty() {
+            replayed.damaged.extend(is_odd.then_some(generation));
             replayed.heads.push(head);
-        } else if damaged_bytes == 0 {
+        } else if is_odd {
+            let reason = (damaged_bytes > 0).then_some("all of its records are damaged");
+            replayed.unreadable.push((generation, reason));
+        } else {
             replayed.empty.push(generation);
         }
     }
@@ -280,19 +312,30 @@ fn quarantine(
     info: &SegmentInfo,
     reason: String,
 ) -> Result<Quarantined> {
-    let path = paths.segment(info.tier, info.id);
-    let name = path.file_name().unwrap_or_default();
+    let file = set_aside(vfs, paths, &paths.segment(info.tier, info.id))?;
+    let (first, last) = (Timestamp::from_millis(info.first), Timestamp::from_millis(info.last));
+    Ok(Quarantined { file, range: Some(TimeRange::new(first, last)), reason })
+}
+
+/// Moves a file into `quarantine/`, if it is there, and gives its new name. Nothing that lies there
+/// already is replaced.
+pub(crate) fn set_aside(vfs: &dyn Vfs, paths: &Paths, path: &Path) -> Result<String> {
     let dir = paths.quarantine_dir();
     vfs.create_dir_all(&dir).map_err(|source| Error::io("create", &dir, source))?;
-    match vfs.rename(&path, &dir.join(name)) {
+    let taken = list_or_nothing(vfs, &dir)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_free = |name: &String| taken.iter().all(|entry| entry.name != *name);
+    let others = (1..).map(|number: u64| format!("{name}.{number}"));
+    let name = std::iter::once(name.clone()).chain(others).find(is_free).unwrap_or_default();
+    match vfs.rename(path, &dir.join(&name)) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("rename", &path, source));
+            return Err(Error::io("rename", path, source));
         }
         _ => {}
     }
-    let (first, last) = (Timestamp::from_millis(info.first), Timestamp::from_millis(info.last));
-    let file = name.to_string_lossy().into_owned();
-    Ok(Quarantined { file, range: Some(TimeRange::new(first, last)), reason })
+    // A move that a power cut undoes is made again by the next open.
+    let _ = [dir.as_path(), paths.root()].map(|dir| vfs.sync_dir(dir));
+    Ok(name)
 }
 
 /// Removes what a crash left: unfinished files, segments no manifest names, log files that are in
