@@ -39,8 +39,11 @@ pub(crate) struct Manifest {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub manifest: Manifest,
-    /// Whether one of the two copies is damaged or missing, so that both should be written again.
+    /// Whether the two copies are not the same, so that both should be written again.
     pub needs_repair: bool,
+    /// Whether a copy could not be read. It may have been the newer one, so that what this one does
+    /// not name may still be wanted.
+    pub may_be_stale: bool,
 }
 
 impl Manifest {
@@ -49,11 +52,11 @@ impl Manifest {
         let copies = [paths.manifest(), paths.manifest_copy()].map(|path| read(vfs, &path));
         let mut best: Option<Manifest> = None;
         let mut damage = None;
-        let mut sound = 0;
+        let mut numbers = Vec::new();
         for copy in copies {
             match copy {
                 Ok(Some(manifest)) => {
-                    sound += 1;
+                    numbers.push(manifest.number);
                     if best.as_ref().is_none_or(|best| best.number < manifest.number) {
                         best = Some(manifest);
                     }
@@ -64,7 +67,10 @@ impl Manifest {
             }
         }
         match (best, damage) {
-            (Some(manifest), _) => Ok(Some(Loaded { manifest, needs_repair: sound < 2 })),
+            (Some(manifest), _) => {
+                let needs_repair = numbers != [manifest.number; 2];
+                Ok(Some(Loaded { manifest, needs_repair, may_be_stale: numbers.len() < 2 }))
+            }
             (None, Some(damage)) => Err(damage),
             (None, None) => Ok(None),
         }
@@ -236,9 +242,24 @@ mod tests {
                 vfs.flip_bit(&path, offset, (offset % 8) as u8).unwrap();
                 let loaded = Manifest::load(&vfs, &paths).unwrap().unwrap();
                 assert_eq!(loaded.manifest, manifest());
-                assert!(loaded.needs_repair);
+                assert!(loaded.needs_repair && loaded.may_be_stale);
             }
         }
+    }
+
+    #[test]
+    fn a_copy_that_was_left_behind_is_written_again() {
+        let paths = Paths::new(Path::new("/d"));
+        let vfs = FaultyVfs::new();
+        vfs.create_dir_all(paths.root()).unwrap();
+        store(&vfs, &paths);
+        assert!(!Manifest::load(&vfs, &paths).unwrap().unwrap().needs_repair);
+        let newer = Manifest { number: 5, ..manifest() };
+        newer.prepare(&vfs, &paths).unwrap();
+        vfs.rename(&temporary(&paths.manifest()), &paths.manifest()).unwrap();
+        let loaded = Manifest::load(&vfs, &paths).unwrap().unwrap();
+        assert_eq!(loaded.manifest, newer);
+        assert!(loaded.needs_repair && !loaded.may_be_stale);
     }
 
     #[test]

@@ -46,10 +46,11 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     if opened.is_new {
         create_dirs(vfs, &paths)?;
     }
-    let (mut manifest, mut is_dirty) = match loaded {
-        Some(Loaded { manifest, needs_repair }) => (manifest, needs_repair),
-        None => (Manifest { number: 0, next_segment: 1, ..Manifest::default() }, true),
-    };
+    let Loaded { mut manifest, needs_repair: mut is_dirty, may_be_stale } =
+        loaded.unwrap_or_else(|| {
+            let manifest = Manifest { next_segment: 1, ..Manifest::default() };
+            Loaded { manifest, needs_repair: true, may_be_stale: false }
+        });
     let (segments, missing) = open_segments(vfs, &paths, &manifest)?;
     let replayed = replay(vfs, &paths, manifest.wal_floor, &mut opened)?;
 
@@ -63,6 +64,9 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
         let file = set_aside(vfs, &paths, &paths.wal(*generation))?;
         let reason = reason.map(str::to_owned);
         opened.quarantined.extend(reason.map(|reason| Quarantined { file, range: None, reason }));
+    }
+    if may_be_stale {
+        set_unnamed_aside(vfs, &paths, &mut manifest, &mut opened)?;
     }
     remove_leftovers(vfs, &paths, &manifest, &replayed.empty)?;
     if is_dirty {
@@ -315,6 +319,26 @@ fn quarantine(
     let file = set_aside(vfs, paths, &paths.segment(info.tier, info.id))?;
     let (first, last) = (Timestamp::from_millis(info.first), Timestamp::from_millis(info.last));
     Ok(Quarantined { file, range: Some(TimeRange::new(first, last)), reason })
+}
+
+/// Keeps segments that only the lost copy of the manifest may have named.
+fn set_unnamed_aside(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    manifest: &mut Manifest,
+    opened: &mut OpenReport,
+) -> Result<()> {
+    for entry in list_or_nothing(vfs, &paths.tier_dir(0))? {
+        let Some(id) = parse_segment(&entry.name).filter(|_| !entry.is_dir) else { continue };
+        if manifest.segments.iter().any(|segment| segment.tier == 0 && segment.id == id) {
+            continue;
+        }
+        let file = set_aside(vfs, paths, &paths.segment(0, id))?;
+        let reason = "a copy of the manifest is damaged, and the other does not name it".to_owned();
+        opened.quarantined.push(Quarantined { file, range: None, reason });
+        manifest.next_segment = manifest.next_segment.max(id.saturating_add(1));
+    }
+    Ok(())
 }
 
 /// Moves a file into `quarantine/`, if it is there, and gives its new name. Nothing that lies there

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use heapster_core::series::Row;
+use heapster_store::vfs::Vfs;
 use heapster_store::vfs::faulty::{FaultyVfs, PowerCut};
 use heapster_store::{Ack, Error, Result, Retention, Store, StoreOptions};
 
@@ -353,4 +355,57 @@ fn a_batch_that_did_not_fit_is_cut_off_again_or_else_ends_all_writing() {
             assert_eq!(open(&vfs, &clock).open_report().torn_bytes, 0);
         }
     }
+}
+
+#[test]
+fn a_crash_between_the_two_manifests_and_damage_to_one_later_lose_nothing() {
+    let rows = [row("a", [("m", 1), ("n", 2)])];
+    let prepare = || {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        let store = open(&vfs, &clock);
+        let mut journal = Journal::default();
+        journal.append(&store, NOON, &rows, Ack::Durable).unwrap();
+        (vfs, clock, store, journal)
+    };
+    let (vfs, _, store, _) = prepare();
+    let before = vfs.changes();
+    store.flush().unwrap();
+    let calls = vfs.changes() - before;
+    for n in 0..calls {
+        for damaged in ["MANIFEST", "MANIFEST.copy"] {
+            let (vfs, clock, store, journal) = prepare();
+            vfs.crash_at(vfs.changes() + n);
+            let _ = store.flush();
+            drop(store);
+            vfs.restart();
+            drop(open(&vfs, &clock));
+            vfs.restart();
+            vfs.flip_bit(&Path::new(DIR).join(damaged), 20, 0).unwrap();
+            let store = open(&vfs, &clock);
+            journal.check(&contents(&store.snapshot()), &format!("crash at {n}, {damaged}"));
+        }
+    }
+}
+
+#[test]
+fn segments_that_only_a_damaged_manifest_names_are_kept_and_told() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let manifest = Path::new(DIR).join("MANIFEST.copy");
+    let old = vfs.files()[&manifest].clone();
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 1)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    // The copy stayed behind, and then the newer one was damaged.
+    vfs.remove(&manifest).unwrap();
+    let file = vfs.create_new(&manifest).unwrap();
+    heapster_store::vfs::write_all_at(&*file, &old, 0).unwrap();
+    vfs.flip_bit(&Path::new(DIR).join("MANIFEST"), 20, 0).unwrap();
+    let store = open(&vfs, &clock);
+    let [told] = &*store.open_report().quarantined else { panic!("one file") };
+    assert!(vfs.files().contains_key(&Path::new(DIR).join("quarantine").join(&told.file)));
+    // The number is not used again.
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 2)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    assert!(vfs.files().keys().all(|path| !path.ends_with(format!("segments/raw/{}", told.file))));
 }
