@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use heapster_core::{TimeRange, Timestamp};
 
@@ -77,8 +78,10 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let newest_generation = replayed.heads.last().map_or(0, |head| head.generation);
     let generation = newest_generation.max(replayed.last_generation).max(manifest.wal_floor) + 1;
     let head = Arc::new(Head::new(generation));
+    let wal = create_wal(vfs, &paths, generation)?;
+    head.wal_bytes.store(wal.len(), Ordering::Relaxed);
     let writer = Writer {
-        wal: create_wal(vfs, &paths, generation)?,
+        wal,
         encoder: Encoder::new(options.sets_max),
         applier: Applier::new(Arc::clone(&head)),
         next_seq: replayed.last_seq + 1,
@@ -93,6 +96,8 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
         watch: ClockWatch::new(now, monotonic, newest, manifest.is_clock_suspect),
         manifest,
         last_flush: monotonic,
+        is_frozen_pending: false,
+        retry_from: Duration::ZERO,
         damaged_generations: replayed.damaged,
     };
     Ok(Store::from_parts(Parts { options, paths, upkeep, writer, view, opened, lock }))

@@ -258,6 +258,7 @@ impl Store {
         let applied = writer.applier.apply(payload).expect("bug: our own record is malformed (W5)");
         assert_eq!(applied.lost_rows, 0, "bug: our own record refers to what is not there (W5)");
         writer.next_seq += 1;
+        writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
         self.newest.fetch_max(at.as_millis(), Ordering::AcqRel);
         self.visible.store(applied.seq, Ordering::Release);
         report.add_all(&std::mem::take(pending));
@@ -286,11 +287,20 @@ impl Store {
     }
 
     fn apply_back_pressure(&self) -> Result<()> {
-        let bytes = head_bytes(&self.current_view());
-        if bytes > self.options.head_bytes_max.saturating_mul(BACK_PRESSURE) {
-            self.flush()?;
+        let bytes_max = self.options.head_bytes_max.saturating_mul(BACK_PRESSURE);
+        let is_over = || head_bytes(&self.current_view()) > bytes_max;
+        if !is_over() {
+            return Ok(());
         }
-        Ok(())
+        let mut upkeep = self.upkeep.lock();
+        // Whoever had `upkeep` before may have flushed.
+        if !is_over() {
+            return Ok(());
+        }
+        if !self.may_flush_again(&upkeep) {
+            return Err(Error::MemoryFull { max: bytes_max });
+        }
+        self.flush_heads(&mut upkeep).map(drop)
     }
 
     /// Makes everything appended so far survive a power cut.
@@ -308,7 +318,7 @@ impl Store {
     /// and those that wait for the same sync share the next one.
     fn sync_to(&self, seq: u64) -> Result<()> {
         if self.sync.lock().seq >= seq {
-            return Ok(());
+            return self.check_poison();
         }
         // The writer comes before `sync` in the order of locks, so look first and lock then.
         let (file, path, last) = {
@@ -317,16 +327,27 @@ impl Store {
         };
         let mut synced = self.sync.lock();
         if synced.seq >= seq {
-            return Ok(());
+            return self.check_poison();
         }
-        self.check_poison()?;
-        self.sync_file(&*file, &path)?;
-        synced.seq = synced.seq.max(last);
-        Ok(())
+        self.sync_held(&mut synced, &*file, &path, last)
     }
 
-    /// Syncs a file; a failure poisons the store.
-    pub(crate) fn sync_file(&self, file: &dyn VfsFile, path: &Path) -> Result<()> {
+    /// Syncs the current log file, of which batch `last` is the last one.
+    pub(crate) fn sync_writer(&self, writer: &Writer) -> Result<()> {
+        let (file, path) = (writer.wal.file(), writer.wal.path());
+        self.sync_held(&mut self.sync.lock(), &*file, path, writer.next_seq - 1)
+    }
+
+    /// Syncs a log file up to batch `last`; a failure poisons the store before anybody else can
+    /// sync: the system reports a lost write once and calls the next sync a success.
+    fn sync_held(
+        &self,
+        synced: &mut Synced,
+        file: &dyn VfsFile,
+        path: &Path,
+        last: u64,
+    ) -> Result<()> {
+        self.check_poison()?;
         file.sync().map_err(|source| {
             self.poison("sync");
             let error = Error::io("sync", path, source);
@@ -334,13 +355,8 @@ impl Store {
             error
         })?;
         self.counters.lock().syncs += 1;
+        synced.seq = synced.seq.max(last);
         Ok(())
-    }
-
-    /// Notes that every batch before the current log file is on the disk.
-    pub(crate) fn note_synced(&self, seq: u64) {
-        let mut synced = self.sync.lock();
-        synced.seq = synced.seq.max(seq);
     }
 
     /// A consistent view of everything appended so far; later writes do not change it.
@@ -358,8 +374,6 @@ impl Store {
     /// Numbers for people and for metrics. Cheap: it asks no file.
     pub fn stats(&self) -> Stats {
         let view = self.current_view();
-        let wal_len = self.writer.lock().wal.len();
-        let old_wal_bytes = self.old_wal_bytes(&view);
         let counters = self.counters.lock();
         let sum = |of: fn(&Head) -> u64| view.heads.iter().map(|head| of(head)).sum();
         let infos = || view.segments.iter().map(|segment| segment.info());
@@ -369,7 +383,7 @@ impl Store {
             head_samples: sum(|head| head.samples.load(Ordering::Relaxed)),
             head_bytes: head_bytes(&view) as u64,
             head_generations: view.heads.len() as u64,
-            wal_bytes: wal_len + old_wal_bytes,
+            wal_bytes: sum(|head| head.wal_bytes.load(Ordering::Relaxed)),
             segments: view.segments.len() as u64,
             segment_bytes: infos().map(|info| info.len).sum(),
             segment_samples: infos().map(|info| info.samples).sum(),
@@ -386,11 +400,6 @@ impl Store {
             poisoned_by: self.poisoned_by.get().copied(),
             last_error: counters.last_error.clone(),
         }
-    }
-
-    fn old_wal_bytes(&self, view: &View) -> u64 {
-        let frozen = view.heads.split_last().map_or(&[][..], |(_, frozen)| frozen);
-        frozen.iter().map(|head| head.wal_bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// What was found when the store was opened.

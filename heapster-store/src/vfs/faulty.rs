@@ -22,6 +22,9 @@ const SECTOR_BYTES: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub struct FaultyVfs(Arc<Mutex<State>>);
 
+/// What a test does before a file is synced.
+type SyncHook = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
 /// What survives when the power goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerCut {
@@ -43,6 +46,9 @@ struct State {
     crash_at: Option<u64>,
     failures: BTreeMap<u64, io::ErrorKind>,
     capacity: Option<usize>,
+    /// No file of such a name can be created.
+    refused_suffix: Option<String>,
+    before_sync: Option<SyncHook>,
     is_crashed: bool,
 }
 
@@ -100,6 +106,17 @@ impl FaultyVfs {
     /// Limits the bytes in all files; writes beyond fail as on a full disk. `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.0.lock().capacity = bytes;
+    }
+
+    /// Lets the creation of files whose name ends so fail as on a full disk. `None` lifts it.
+    pub fn refuse_names_ending_with(&self, suffix: Option<&str>) {
+        self.0.lock().refused_suffix = suffix.map(str::to_owned);
+    }
+
+    /// Calls that before each sync of a file, which fails when it does. Other threads go on
+    /// meanwhile.
+    pub fn before_sync(&self, hook: impl Fn() -> io::Result<()> + Send + Sync + 'static) {
+        self.0.lock().before_sync = Some(Arc::new(hook));
     }
 
     /// The process died and starts again: files are as last written, locks are free, old handles dead.
@@ -267,6 +284,10 @@ impl Vfs for FaultyVfs {
         state.parent_exists(path)?;
         if state.live.files.contains_key(path) || state.live.dirs.contains(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let is_refused = |suffix: &String| path.to_string_lossy().ends_with(suffix);
+        if state.refused_suffix.as_ref().is_some_and(is_refused) {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let inode = state.inodes.len();
         state.inodes.push(Inode::default());
@@ -453,6 +474,8 @@ impl VfsFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let hook = self.vfs.0.lock().before_sync.clone();
+        hook.map_or(Ok(()), |hook| hook())?;
         let mut state = self.vfs.0.lock();
         self.alive(&state)?;
         state.whole_change()?;
