@@ -36,6 +36,9 @@ const WINDOW_PATIENCE: u32 = 4;
 /// asked for does not.
 const RETRY_WAIT: Duration = Duration::from_secs(10);
 
+/// How much of the clock's probation a restart forgets at most.
+const PROBATION_STEP: Duration = Duration::from_secs(3600);
+
 /// What maintenance works on; one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
@@ -237,18 +240,21 @@ impl Store {
     fn retain(&self, upkeep: &mut Upkeep) -> Result<usize> {
         self.check_poison()?;
         let (now, monotonic) = self.time();
-        let was_suspect = upkeep.manifest.is_clock_suspect;
         let is_trusted = upkeep.watch.look(now, monotonic);
         let is_suspect = upkeep.watch.is_suspect();
         self.counters.lock().is_clock_suspect = is_suspect;
         let retention = self.options.retention;
         let mut manifest = upkeep.manifest.clone();
-        manifest.is_clock_suspect = is_suspect;
+        manifest.clock_probation = upkeep.watch.probation(monotonic);
+        let is_clock_news = {
+            let (before, now) = (upkeep.manifest.clock_probation, manifest.clock_probation);
+            before.is_zero() != now.is_zero() || before.abs_diff(now) >= PROBATION_STEP
+        };
         if is_trusted {
             manifest.segments.retain(|segment| !is_expired(segment, retention, now));
         }
         let expired = upkeep.manifest.segments.len() - manifest.segments.len();
-        if expired == 0 && is_suspect == was_suspect {
+        if expired == 0 && !is_clock_news {
             return Ok(0);
         }
         manifest.number += 1;

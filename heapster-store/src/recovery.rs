@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use heapster_core::{TimeRange, Timestamp};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::Encoder;
@@ -52,7 +52,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
             let manifest = Manifest { next_segment: 1, ..Manifest::default() };
             Loaded { manifest, needs_repair: true, may_be_stale: false }
         });
-    let (segments, missing) = open_segments(vfs, &paths, &manifest)?;
+    let (segments, missing) = open_segments(vfs, &paths, &manifest, &mut opened)?;
     let replayed = replay(vfs, &paths, manifest.wal_floor, &mut opened)?;
 
     // From here on the directory is changed.
@@ -86,14 +86,15 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
         applier: Applier::new(Arc::clone(&head)),
         next_seq: replayed.last_seq + 1,
     };
-    say_who_holds_it(vfs, &paths)?;
+    // Only a help for people: a full disk must not keep the store from opening.
+    let _ = say_who_holds_it(vfs, &paths);
     let mut heads = replayed.heads;
     heads.push(head);
     let view = View { segments, heads };
     let newest = newest_sample(&view);
     let (now, monotonic) = (options.clock.now(), options.clock.monotonic());
     let upkeep = Upkeep {
-        watch: ClockWatch::new(now, monotonic, newest, manifest.is_clock_suspect),
+        watch: ClockWatch::new(now, monotonic, newest, manifest.clock_probation),
         manifest,
         last_flush: monotonic,
         is_frozen_pending: false,
@@ -169,16 +170,12 @@ fn take_lock(vfs: &dyn Vfs, paths: &Paths) -> Result<Box<dyn std::fmt::Debug + S
 }
 
 /// Writes into the lock file who we are, for the message of those who come second.
-fn say_who_holds_it(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
-    let path = paths.lock();
+fn say_who_holds_it(vfs: &dyn Vfs, paths: &Paths) -> io::Result<()> {
     let host = rustix::system::uname();
     let text = format!("process {} on {}\n", std::process::id(), host.nodename().to_string_lossy());
-    let write = || {
-        let file = vfs.open_for_write(&path)?;
-        file.set_len(0)?;
-        write_all_at(&*file, text.as_bytes(), 0)
-    };
-    write().map_err(|source| Error::io("write", &path, source))
+    let file = vfs.open_for_write(&paths.lock())?;
+    file.set_len(0)?;
+    write_all_at(&*file, text.as_bytes(), 0)
 }
 
 fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
@@ -194,10 +191,12 @@ fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
 type Missing = Vec<(SegmentInfo, String)>;
 
 /// Opens the segments of the manifest; those that are damaged or gone are given with the reason.
+/// Those that the system does not let us read now are left where they are.
 fn open_segments(
     vfs: &dyn Vfs,
     paths: &Paths,
     manifest: &Manifest,
+    opened: &mut OpenReport,
 ) -> Result<(Vec<Arc<Segment>>, Missing)> {
     let (mut segments, mut missing) = (Vec::new(), Vec::new());
     for info in &manifest.segments {
@@ -207,6 +206,11 @@ fn open_segments(
                 missing.push((info.clone(), "the file is missing".to_owned()));
             }
             Err(error) if error.is_corruption() => missing.push((info.clone(), error.to_string())),
+            Err(error @ Error::Io { .. }) => opened.unavailable.push(Quarantined {
+                file: format!("{:016x}.seg", info.id),
+                range: Some(range_of(info)),
+                reason: with_causes(&error),
+            }),
             Err(error) => return Err(error),
         }
     }
@@ -322,8 +326,11 @@ fn quarantine(
     reason: String,
 ) -> Result<Quarantined> {
     let file = set_aside(vfs, paths, &paths.segment(info.tier, info.id))?;
-    let (first, last) = (Timestamp::from_millis(info.first), Timestamp::from_millis(info.last));
-    Ok(Quarantined { file, range: Some(TimeRange::new(first, last)), reason })
+    Ok(Quarantined { file, range: Some(range_of(info)), reason })
+}
+
+fn range_of(info: &SegmentInfo) -> TimeRange {
+    TimeRange::new(Timestamp::from_millis(info.first), Timestamp::from_millis(info.last))
 }
 
 /// Keeps segments that only the lost copy of the manifest may have named.

@@ -16,7 +16,7 @@ use heapster_core::storage::{Snapshot, Storage, StorageError};
 use heapster_core::{DataBatch, Labels, MetricValue, Text, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::{Encoder, NotAdded};
@@ -34,6 +34,9 @@ const RECORD_ROW_BYTES: usize = 16 << 20;
 /// An append flushes by itself when memory reaches this multiple of the ceiling: maintenance does
 /// not run or cannot keep up.
 const BACK_PRESSURE: usize = 2;
+/// How far ahead of the clock the newest sample may be for the late window, where
+/// [`StoreOptions::future_max`] says nothing.
+const FUTURE_SLACK: Duration = Duration::from_secs(600);
 
 /// An embedded store of metric sets in one directory. Share it in an `Arc`.
 ///
@@ -270,14 +273,13 @@ impl Store {
     fn refusal(&self, at: Timestamp) -> Option<Rejected> {
         let now = self.options.clock.now();
         let newest = self.newest.load(Ordering::Acquire);
-        let mut newest = (newest != i64::MIN).then(|| Timestamp::from_millis(newest));
-        if let Some(ahead) = self.options.future_max {
-            if at > now.saturating_add(ahead) {
-                return Some(Rejected::TooFarAhead);
-            }
-            // Samples that a wrong clock once let in must not shut out those of the right time.
-            newest = newest.map(|newest| newest.min(now.saturating_add(ahead)));
+        let newest = (newest != i64::MIN).then(|| Timestamp::from_millis(newest));
+        if self.options.future_max.is_some_and(|ahead| at > now.saturating_add(ahead)) {
+            return Some(Rejected::TooFarAhead);
         }
+        // Samples that a wrong clock once let in must not shut out those of the right time.
+        let newest_believed = now.saturating_add(self.options.future_max.unwrap_or(FUTURE_SLACK));
+        let newest = newest.map(|newest| newest.min(newest_believed));
         match (self.options.late_window, newest) {
             (LateWindow::Within(window), Some(newest)) if at < newest.saturating_sub(window) => {
                 Some(Rejected::TooOld)
@@ -442,14 +444,7 @@ impl Store {
 
     /// Remembers an error for [`Stats::last_error`].
     pub(crate) fn note(&self, error: &Error) {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        self.counters.lock().last_error = Some(text);
+        self.counters.lock().last_error = Some(with_causes(error));
     }
 
     /// Wall and monotonic time.

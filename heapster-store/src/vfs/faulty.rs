@@ -49,6 +49,8 @@ struct State {
     /// No file of such a name can be created.
     refused_suffix: Option<String>,
     before_sync: Option<SyncHook>,
+    /// A file that the disk does not give out.
+    unreadable: Option<PathBuf>,
     is_crashed: bool,
 }
 
@@ -111,6 +113,11 @@ impl FaultyVfs {
     /// Lets the creation of files whose name ends so fail as on a full disk. `None` lifts it.
     pub fn refuse_names_ending_with(&self, suffix: Option<&str>) {
         self.0.lock().refused_suffix = suffix.map(str::to_owned);
+    }
+
+    /// Lets opening that file fail as a disk with a bad sector does. `None` lifts it.
+    pub fn refuse_reads_of(&self, path: Option<&Path>) {
+        self.0.lock().unreadable = path.map(Path::to_path_buf);
     }
 
     /// Calls that before each sync of a file, which fails when it does. Other threads go on
@@ -195,6 +202,11 @@ impl State {
 
     fn alive(&self) -> io::Result<()> {
         if self.is_crashed { Err(crashed()) } else { Ok(()) }
+    }
+
+    fn readable(&self, path: &Path) -> io::Result<()> {
+        let is_bad = self.unreadable.as_deref() == Some(path);
+        if is_bad { Err(io::Error::other("a bad sector")) } else { Ok(()) }
     }
 
     fn inode_of(&self, path: &Path) -> io::Result<usize> {
@@ -298,6 +310,7 @@ impl Vfs for FaultyVfs {
     fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let state = self.0.lock();
         state.alive()?;
+        state.readable(path)?;
         Ok(self.file(state.inode_of(path)?, state.life, false))
     }
 
@@ -310,6 +323,7 @@ impl Vfs for FaultyVfs {
     fn map(&self, path: &Path) -> io::Result<Box<dyn Mapping>> {
         let state = self.0.lock();
         state.alive()?;
+        state.readable(path)?;
         let inode = state.inode_of(path)?;
         Ok(Box::new(FaultyMapping(state.inodes[inode].live.clone())))
     }

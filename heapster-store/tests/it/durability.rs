@@ -531,3 +531,28 @@ fn segments_that_only_a_damaged_manifest_names_are_kept_and_told() {
     store.flush().unwrap();
     assert!(vfs.files().keys().all(|path| !path.ends_with(format!("segments/raw/{}", told.file))));
 }
+
+#[test]
+fn a_suspect_clock_is_trusted_after_a_day_also_when_the_process_restarts_often() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let retention = Retention::Age(std::time::Duration::from_secs(3 * 86_400));
+    let aged = || StoreOptions { retention, ..options(&vfs, &clock) };
+    let store = Store::open(DIR, aged()).unwrap();
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 1)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    clock.step(30 * DAY);
+    let (mut hours, mut expired) = (0, 0);
+    while expired == 0 {
+        assert!(hours < 48, "it never deletes");
+        let store = Store::open(DIR, aged()).unwrap();
+        let row = row("a", [("m", hours)]);
+        let _ = store.append_rows(at(clock.millis()), [&row], Ack::Durable).unwrap();
+        for _ in 0..5 {
+            clock.step(HOUR);
+            hours += 1;
+            expired += store.maintain().unwrap().expired_segments;
+        }
+    }
+    assert!(hours >= 24, "{hours}");
+}

@@ -134,6 +134,37 @@ fn a_missing_or_damaged_segment_is_set_aside_and_the_rest_is_served() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_now_is_left_in_place_and_the_rest_is_served() {
+    let (vfs, clock, expected) = filled();
+    let segment = path_of(&vfs, "seg");
+    vfs.refuse_reads_of(Some(&segment));
+    let store = open(&vfs, &clock);
+    let [told] = &*store.open_report().unavailable else { panic!("one file") };
+    assert!(segment.ends_with(&told.file) && !store.open_report().is_complete());
+    let mut rest = expected.clone();
+    rest.values_mut().for_each(|samples| samples.retain(|at, _| *at >= NOON + HOUR));
+    assert_eq!(contents(&store.snapshot()), rest);
+    // The manifest goes on naming it.
+    store.flush().unwrap();
+    drop(store);
+    vfs.refuse_reads_of(None);
+    let store = open(&vfs, &clock);
+    assert!(store.open_report().is_complete());
+    assert_eq!(contents(&store.snapshot()), expected);
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_store_from_opening_for_the_sake_of_a_message() {
+    let (vfs, clock, expected) = filled();
+    let lock = vfs.open_for_write(&Path::new(DIR).join("LOCK")).unwrap();
+    lock.set_len(0).unwrap();
+    let used: usize = vfs.files().values().map(Vec::len).sum();
+    // The header of the next log file fits.
+    vfs.set_capacity(Some(used + 24));
+    assert_eq!(contents(&open(&vfs, &clock).snapshot()), expected);
+}
+
+#[test]
 fn leftovers_are_removed_and_never_adopted() {
     let (vfs, clock, expected) = filled();
     let dir = Path::new(DIR);
