@@ -26,8 +26,8 @@ pub(crate) struct Applier {
     columns: Vec<Option<Column>>,
     layouts: Vec<Option<Arc<Layout>>>,
     sets: Vec<Option<SetTail>>,
-    /// Definitions that can have been lost at most.
-    lost_max: usize,
+    /// Definitions that can have been lost at most: none while nothing of the file was damaged.
+    pub lost_max: usize,
 }
 
 /// What the next row of a set is coded against.
@@ -53,12 +53,11 @@ pub(crate) struct Applied {
 }
 
 impl Applier {
-    /// An applier of a file that nothing was read from yet. A definition takes two bytes of the
-    /// file at least, so a file of `file_bytes` cannot have lost more than half as many.
-    pub fn new(head: Arc<Head>, file_bytes: usize) -> Self {
+    /// An applier of a file that nothing was read from yet.
+    pub fn new(head: Arc<Head>) -> Self {
         Self {
             head,
-            lost_max: file_bytes / 2,
+            lost_max: 0,
             symbols: Vec::new(),
             columns: Vec::new(),
             layouts: Vec::new(),
