@@ -21,6 +21,19 @@ fn file_header(file_id: u64) -> [u8; FILE_HEADER_BYTES] {
     header
 }
 
+/// The payload of a *mark*: bytes of the file up to there were on the disk when it was written. No
+/// batch begins with a zero, since sequences begin at 1.
+pub(crate) fn put_mark(into: &mut Vec<u8>, synced: u64) {
+    into.push(0);
+    bytes::put_varint(into, synced);
+}
+
+/// What a mark says; `None` for a batch.
+fn mark_of(payload: &[u8]) -> Option<u64> {
+    let (0, rest) = payload.split_first()? else { return None };
+    bytes::Reader::new(rest).varint().ok()
+}
+
 /// Checksum of a record: it holds only in this file at this offset, so a record that a disk wrote
 /// to the wrong place or kept from an older file does not pass.
 fn record_crc(file_id: u64, offset: u64, payload: &[u8]) -> u32 {
