@@ -62,3 +62,23 @@ fn salted_crc(salt: u32, offset: u64, payload: &[u8]) -> u32 {
     hasher.update(payload);
     hasher.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use heapster_core::Value;
+
+    use crate::head::row::Tail;
+
+    #[test]
+    fn the_worked_example_of_the_page_is_what_is_written() {
+        let mut row = Vec::new();
+        Tail::default().encode(5, 1000, &[Some(Value::Int(7)), Some(Value::Int(0))], &mut row);
+        let page = include_str!("../../../docs/format/wal.md");
+        let example = page.split("## Worked example").nth(1).unwrap();
+        let lines = example.split("```").nth(1).unwrap().lines();
+        let bytes = lines.filter_map(|line| line.split_once("   ")).flat_map(|(hex, _)| {
+            hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        });
+        assert_eq!(row, bytes.collect::<Vec<_>>());
+    }
+}

@@ -244,6 +244,13 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_are_those_of_version_1() {
+        let fixture = include_bytes!("../../testdata/v1/wal");
+        assert_eq!(written(&[b"one", b"two"], Some(39)), fixture);
+        assert_eq!(read(fixture).0, [b"one".to_vec(), b"two".to_vec()]);
+    }
+
+    #[test]
     fn a_record_of_another_place_or_file_is_not_taken() {
         let whole = file_of(&[b"one", b"two"]);
         let first = FILE_HEADER_BYTES..file_of(&[b"one"]).len();
