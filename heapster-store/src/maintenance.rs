@@ -179,7 +179,7 @@ impl Store {
         // Most of the log is synced while appends go on, the rest while they wait.
         self.sync()?;
         let mut writer = self.writer.lock();
-        self.sync_writer(&writer)?;
+        self.sync_writer(&mut writer)?;
         let head = Arc::new(Head::new(generation));
         head.wal_bytes.store(wal.len(), Ordering::Relaxed);
         writer.wal = wal;

@@ -274,6 +274,13 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_are_those_of_version_1() {
+        let fixture = include_bytes!("../testdata/v1/manifest");
+        assert_eq!(manifest().to_bytes(), fixture);
+        assert_eq!(Manifest::parse(Path::new("M"), fixture).unwrap(), manifest());
+    }
+
+    #[test]
     fn a_newer_version_is_refused() {
         let mut bytes = manifest().to_bytes();
         bytes[8] = 2;

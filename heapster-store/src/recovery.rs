@@ -1,8 +1,8 @@
 //! Opening a store: what is there, what of it is sound, and what a crash left lying about.
 //!
 //! Nothing is changed before everything was read and found to be ours. Log files of an earlier life
-//! are only read: their heads are frozen, and new batches go to a new file. Reopening twice is
-//! therefore the same as reopening once.
+//! are only read: their heads are frozen, and new batches go to a new file. Reopening twice
+//! therefore shows the same as reopening once.
 
 use std::io;
 use std::path::Path;

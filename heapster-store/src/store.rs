@@ -348,21 +348,51 @@ impl Store {
             return self.check_poison();
         }
         // The writer comes before `sync` in the order of locks, so look first and lock then.
-        let (file, path, last) = {
+        let (file, path, last, len) = {
             let writer = self.writer.lock();
-            (writer.wal.file(), writer.wal.path().to_owned(), writer.next_seq - 1)
+            let wal = &writer.wal;
+            (wal.file(), wal.path().to_owned(), writer.next_seq - 1, wal.len())
         };
         let mut synced = self.sync.lock();
         if synced.seq >= seq {
             return self.check_poison();
         }
-        self.sync_held(&mut synced, &*file, &path, last)
+        self.sync_held(&mut synced, &*file, &path, last)?;
+        drop(synced);
+        // An append that runs now need not wait: a later sync leaves a mark as well.
+        if let Some(mut writer) = self.writer.try_lock()
+            && writer.wal.path() == path
+        {
+            self.mark_synced(&mut writer, len);
+        }
+        Ok(())
     }
 
-    /// Syncs the current log file, of which batch `last` is the last one.
-    pub(crate) fn sync_writer(&self, writer: &Writer) -> Result<()> {
+    /// Syncs the current log file, unless that was done since the last batch.
+    pub(crate) fn sync_writer(&self, writer: &mut Writer) -> Result<()> {
         let (file, path) = (writer.wal.file(), writer.wal.path());
-        self.sync_held(&mut self.sync.lock(), &*file, path, writer.next_seq - 1)
+        let (last, len) = (writer.next_seq - 1, writer.wal.len());
+        let mut synced = self.sync.lock();
+        if synced.seq >= last {
+            return self.check_poison();
+        }
+        self.sync_held(&mut synced, &*file, path, last)?;
+        drop(synced);
+        self.mark_synced(writer, len);
+        Ok(())
+    }
+
+    /// Writes into the log how much of it is on the disk, so that damage can be told from what a
+    /// power cut leaves. Nobody is told that it is there, so it may fail.
+    fn mark_synced(&self, writer: &mut Writer, len: u64) {
+        let mut record = vec![0; crate::wal::format::RECORD_HEADER_BYTES];
+        crate::wal::put_mark(&mut record, len);
+        if let Err(failed) = writer.wal.append(&mut record)
+            && failed.leaves_debris
+        {
+            self.poison("write");
+        }
+        writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
     }
 
     /// Syncs a log file up to batch `last`; a failure poisons the store before anybody else can

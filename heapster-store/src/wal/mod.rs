@@ -21,6 +21,19 @@ fn file_header(file_id: u64) -> [u8; FILE_HEADER_BYTES] {
     header
 }
 
+/// The payload of a *mark*: bytes of the file up to there were on the disk when it was written. No
+/// batch begins with a zero, since sequences begin at 1.
+pub(crate) fn put_mark(into: &mut Vec<u8>, synced: u64) {
+    into.push(0);
+    bytes::put_varint(into, synced);
+}
+
+/// What a mark says; `None` for a batch.
+fn mark_of(payload: &[u8]) -> Option<u64> {
+    let (0, rest) = payload.split_first()? else { return None };
+    bytes::Reader::new(rest).varint().ok()
+}
+
 /// Checksum of a record: it holds only in this file at this offset, so a record that a disk wrote
 /// to the wrong place or kept from an older file does not pass.
 fn record_crc(file_id: u64, offset: u64, payload: &[u8]) -> u32 {
@@ -48,4 +61,24 @@ fn salted_crc(salt: u32, offset: u64, payload: &[u8]) -> u32 {
     hasher.update(&(payload.len() as u64).to_le_bytes());
     hasher.update(payload);
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use heapster_core::Value;
+
+    use crate::head::row::Tail;
+
+    #[test]
+    fn the_worked_example_of_the_page_is_what_is_written() {
+        let mut row = Vec::new();
+        Tail::default().encode(5, 1000, &[Some(Value::Int(7)), Some(Value::Int(0))], &mut row);
+        let page = include_str!("../../../docs/format/wal.md");
+        let example = page.split("## Worked example").nth(1).unwrap();
+        let lines = example.split("```").nth(1).unwrap().lines();
+        let bytes = lines.filter_map(|line| line.split_once("   ")).flat_map(|(hex, _)| {
+            hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        });
+        assert_eq!(row, bytes.collect::<Vec<_>>());
+    }
 }

@@ -2,7 +2,9 @@
 //!
 //! A file that ends in the middle of a record has a *torn tail*: the crash came while it was
 //! written, and nobody was told that it was safe. Damage with a good record behind it is something
-//! else: it is counted as lost, and reading goes on at that record.
+//! else: it is counted as lost, and reading goes on at that record. Unless nothing says that the
+//! damaged bytes were ever on the disk: a power cut keeps any part of what was not synced, and what
+//! is behind the first hole is left out, so that the rest is a beginning of what was appended.
 
 use std::path::Path;
 
@@ -11,7 +13,7 @@ use crate::wal::bytes::{Malformed, Reader};
 use crate::wal::format::{
     FILE_HEADER_BYTES, MAGIC, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_MAGIC, VERSION,
 };
-use crate::wal::{salt_of, salt_of_header_crc, salted_crc};
+use crate::wal::{mark_of, salt_of, salt_of_header_crc, salted_crc};
 
 /// The records of one log file.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Records<'a> {
     bytes: &'a [u8],
     salt: u32,
     offset: usize,
+    /// The greatest length that a mark in the file calls synced, once somebody asked.
+    synced: Option<u64>,
     /// Bytes of a damaged header and of damaged stretches that had a good record behind them.
     pub damaged_bytes: u64,
     /// Bytes behind the last good record.
@@ -64,6 +68,7 @@ impl<'a> Records<'a> {
             bytes,
             salt,
             offset: FILE_HEADER_BYTES,
+            synced: None,
             damaged_bytes: if is_sound { 0 } else { FILE_HEADER_BYTES as u64 },
             torn_bytes: 0,
             is_tail_odd: false,
@@ -96,6 +101,21 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// How much of the file was on the disk for sure, by the marks behind the current place.
+    fn synced_len(&mut self) -> u64 {
+        if let Some(synced) = self.synced {
+            return synced;
+        }
+        let (mut from, mut synced) = (self.offset, 0);
+        while let Some((at, payload)) = self.next_sound(from) {
+            let mark = mark_of(payload).filter(|mark| *mark <= at as u64);
+            synced = synced.max(mark.unwrap_or(0));
+            from = at + RECORD_HEADER_BYTES + payload.len();
+        }
+        self.synced = Some(synced);
+        synced
+    }
+
     fn record_at(&self, offset: usize) -> Option<&'a [u8]> {
         let (header, rest) = self.bytes.get(offset..)?.split_at_checked(RECORD_HEADER_BYTES)?;
         let (magic, rest_of_header) = header.split_first_chunk::<4>()?;
@@ -114,12 +134,17 @@ impl<'a> Iterator for Records<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let start = self.offset;
-        if let Some((at, payload)) = self.next_sound(start) {
-            self.damaged_bytes += (at - start) as u64;
+        while let Some((at, payload)) = self.next_sound(self.offset) {
+            if at > self.offset && self.synced_len() <= self.offset as u64 {
+                break;
+            }
+            self.damaged_bytes += (at - self.offset) as u64;
             self.offset = at + RECORD_HEADER_BYTES + payload.len();
-            return Some(payload);
+            if mark_of(payload).is_none() {
+                return Some(payload);
+            }
         }
+        let start = self.offset;
         let tail = self.bytes.get(start..).unwrap_or_default();
         self.torn_bytes += tail.len() as u64;
         self.is_tail_odd |= !is_cut_short(tail);
@@ -147,15 +172,26 @@ mod tests {
     use super::*;
     use crate::vfs::Vfs;
     use crate::vfs::faulty::FaultyVfs;
+    use crate::wal::put_mark;
     use crate::wal::writer::WalWriter;
 
     const PATH: &str = "/w";
 
     fn file_of(payloads: &[&[u8]]) -> Vec<u8> {
+        written(payloads, None)
+    }
+
+    /// A file of which some bytes were synced before the last payload was written.
+    fn written(payloads: &[&[u8]], synced: Option<u64>) -> Vec<u8> {
         let vfs = FaultyVfs::new();
         let mut writer = WalWriter::create(&vfs, PATH.into(), 9).unwrap();
-        for payload in payloads {
+        for (index, payload) in payloads.iter().enumerate() {
             let mut record = vec![0; RECORD_HEADER_BYTES];
+            if let Some(synced) = synced.filter(|_| index + 1 == payloads.len()) {
+                put_mark(&mut record, synced);
+                writer.append(&mut record).unwrap();
+                record.truncate(RECORD_HEADER_BYTES);
+            }
             record.extend_from_slice(payload);
             writer.append(&mut record).unwrap();
         }
@@ -183,8 +219,8 @@ mod tests {
 
     #[test]
     fn a_damaged_record_costs_itself_alone() {
-        let whole = file_of(&[b"one", b"two", b"three"]);
         let (start, end) = (file_of(&[b"one"]).len(), file_of(&[b"one", b"two"]).len());
+        let whole = written(&[b"one", b"two", b"three"], Some(end as u64));
         for at in start..end {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
@@ -192,6 +228,26 @@ mod tests {
             assert_eq!(payloads, [b"one".to_vec(), b"three".to_vec()], "byte {at}");
             assert_eq!((damaged, torn), ((end - start) as u64, 0));
         }
+    }
+
+    #[test]
+    fn what_is_behind_a_hole_in_bytes_that_were_not_synced_is_left_out() {
+        let start = file_of(&[b"one"]).len();
+        for mark in [None, Some(start as u64)] {
+            let whole = written(&[b"one", b"two", b"three"], mark);
+            let mut bytes = whole.clone();
+            bytes[start] ^= 1;
+            let (payloads, damaged, torn) = read(&bytes);
+            assert_eq!(payloads, [b"one".to_vec()], "{mark:?}");
+            assert_eq!((damaged, torn), (0, (whole.len() - start) as u64));
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_version_1() {
+        let fixture = include_bytes!("../../testdata/v1/wal");
+        assert_eq!(written(&[b"one", b"two"], Some(39)), fixture);
+        assert_eq!(read(fixture).0, [b"one".to_vec(), b"two".to_vec()]);
     }
 
     #[test]

@@ -556,3 +556,28 @@ fn a_suspect_clock_is_trusted_after_a_day_also_when_the_process_restarts_often()
     }
     assert!(hours >= 24, "{hours}");
 }
+
+#[test]
+fn a_power_cut_keeps_a_beginning_of_what_was_appended_and_is_no_damage() {
+    for seed in 0..200 {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        let store = open(&vfs, &clock);
+        for batch in 0..12 {
+            // Longer than a sector, and no row refers to an earlier batch but by its column.
+            let pod = format!("{batch:02}-{}", "x".repeat(700));
+            let _ = store.append_rows(at(NOON), [&row(&pod, [("m", 1)])], Ack::Buffered).unwrap();
+            if batch == 3 {
+                store.sync().unwrap();
+            }
+        }
+        drop(store);
+        vfs.cut_power(PowerCut::Torn(seed));
+        let store = open(&vfs, &clock);
+        assert!(store.open_report().is_complete(), "seed {seed}: {:?}", store.open_report());
+        let found = contents(&store.snapshot());
+        let is_there = |batch| found.keys().any(|(set, _)| set.contains(&format!("{batch:02}-x")));
+        let there: Vec<bool> = (0..12).map(is_there).collect();
+        assert!(there[..4].iter().all(|is_there| *is_there), "seed {seed}: {there:?}");
+        assert!(there.is_sorted_by(|before, after| before >= after), "seed {seed}: {there:?}");
+    }
+}
