@@ -129,7 +129,7 @@ pub enum AppError {
     #[error("could not set up --source={uri:?}")]
     Source {
         /// What was asked for; shown without its secrets.
-        uri: Uri,
+        uri: Box<Uri>,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -408,7 +408,7 @@ async fn origin(
     registry: &Arc<Registry>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Origin, AppError> {
-    let failed = |source| AppError::Source { uri: uri.clone(), source };
+    let failed = |source| AppError::Source { uri: Box::new(uri.clone()), source };
     match uri.key() {
         "none" => Ok(Origin { sources: None, cluster: Arc::new(NoCluster), kubernetes: None }),
         "host" => {
