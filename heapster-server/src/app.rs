@@ -126,10 +126,10 @@ pub enum AppError {
     #[error("could not read the newest batch of the store")]
     Restore(#[source] StorageError),
     /// The source cannot be set up.
-    #[error("could not set up the source {key}")]
+    #[error("could not set up --source={uri:?}")]
     Source {
-        /// Its key.
-        key: String,
+        /// What was asked for; shown without its secrets.
+        uri: Box<Uri>,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -408,7 +408,7 @@ async fn origin(
     registry: &Arc<Registry>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Origin, AppError> {
-    let failed = |source| AppError::Source { key: uri.key().to_owned(), source };
+    let failed = |source| AppError::Source { uri: Box::new(uri.clone()), source };
     match uri.key() {
         "none" => Ok(Origin { sources: None, cluster: Arc::new(NoCluster), kubernetes: None }),
         "host" => {

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use heapster_core::{EntityKey, metric};
+use heapster_core::{EntityKey, Timestamp, metric};
 use heapster_server::app::{App, AppError, AppOptions};
 use heapster_server::cli::{self, Config};
 use heapster_server::collector;
@@ -20,6 +20,8 @@ use heapster_store::{Clock, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::timeout;
+
+use crate::kubernetes::fake::{self, Cluster, Reply};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_heapster");
 /// Longer than anything here takes on a busy machine.
@@ -343,6 +345,56 @@ fn a_killed_server_serves_again_what_it_served_before() {
     }
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
+}
+
+/// How old the newest value of a node was when it became visible.
+fn age_of_next(server: &Server, node: &str, last: Option<Timestamp>) -> (Timestamp, Duration) {
+    let path = format!("/api/v1/model/nodes/{node}/metrics/cpu/node_capacity");
+    let latest = |answer: &serde_json::Value| {
+        let text = answer["latestTimestamp"].as_str().expect("a time");
+        Timestamp::parse_rfc3339(text).expect("a time")
+    };
+    let answer = server.json_once(&path, |answer| {
+        answer["metrics"] != serde_json::json!([]) && Some(latest(answer)) > last
+    });
+    let at = latest(&answer);
+    (at, SystemClock::new().now().saturating_since(at))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_hung_kubelet_the_other_nodes_are_served_on_time() {
+    let cluster = Cluster::default();
+    let first =
+        fake::Server::start("127.1.0.1:0", |_| Reply::json(&fake::summary("n1", "a"))).await;
+    let port = first.address.port();
+    let second = |_: &fake::Received| Reply::json(&fake::summary("n2", "b"));
+    let _second = fake::Server::start(&format!("127.1.0.2:{port}"), second).await;
+    let _hung = fake::Server::start(&format!("127.1.0.3:{port}"), |_| Reply::Hang).await;
+    for (name, ip) in [("n1", "127.1.0.1"), ("n2", "127.1.0.2"), ("n3", "127.1.0.3")] {
+        cluster.add("nodes", fake::node(name, ip, "True"));
+    }
+    let api = fake::Server::start("127.0.0.1:0", move |request| cluster.reply(request)).await;
+    let source = format!(
+        "--source=kubernetes.summary_api:http://{}?inClusterConfig=false&kubeletPort={port}",
+        api.address
+    );
+    let work = tokio::task::spawn_blocking(move || {
+        let dir = TempDir::new().expect("a directory");
+        let server = Server::start(dir.path(), &[&source, "--metric-resolution=5s"]);
+        server.json_once("/api/v1/model/nodes/", |nodes| {
+            nodes == &serde_json::json!(["n1.host", "n2.host"])
+        });
+        let (at, _) = age_of_next(&server, "n1", None);
+        // A quarter of the resolution until the round starts, one second for the suspect. Waiting
+        // for the deadline would take 5.75 s.
+        let (at, age) = age_of_next(&server, "n1", Some(at));
+        assert!(age < Duration::from_secs(4), "visible after {age:?}");
+        assert_eq!(age_of_next(&server, "n2", None).0, at);
+        assert!(server.get("/metrics").contains("heapster_watch_failing{resource=\"nodes\"} 0"));
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0));
+    });
+    work.await.expect("it ends");
 }
 
 fn config(flags: &[&str]) -> Config {

@@ -1,6 +1,6 @@
 //! A cluster is watched and its kubelets are asked, whatever API server and nodes do meanwhile.
 
-mod fake;
+pub(crate) mod fake;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
