@@ -34,6 +34,33 @@ pub struct Row {
     pub cells: Vec<(Text, MetricValue)>,
 }
 
+/// One row to store, borrowed from a metric set.
+#[derive(Clone, Copy, Debug)]
+pub struct RowRef<'a> {
+    /// Labels of the metric set.
+    pub labels: &'a Labels,
+    /// Labels of the metrics alone, when these are labelled ones.
+    pub own: Option<&'a Labels>,
+    /// Column name and value; each name once.
+    pub cells: &'a [(&'a Text, MetricValue)],
+}
+
+impl RowRef<'_> {
+    /// Labels of the stored set.
+    pub fn stored_labels(&self) -> Labels {
+        match self.own {
+            None => self.labels.clone(),
+            Some(own) => labeled(self.labels, own),
+        }
+    }
+
+    /// A copy of the row.
+    pub fn to_row(&self) -> Row {
+        let cells = self.cells.iter().map(|(name, metric)| ((*name).clone(), *metric));
+        Row { labels: self.stored_labels(), cells: cells.collect() }
+    }
+}
+
 /// The rows a metric set is stored as: the plain one first, unless it is empty, then the others in
 /// the order of their own labels.
 ///
@@ -41,47 +68,66 @@ pub struct Row {
 /// the same name and labels the later one wins, as it does when they are queried.
 pub fn rows_of(set: &MetricSet) -> Vec<Row> {
     let mut rows = Vec::new();
-    visit_rows(set, &mut |row| rows.push(row.clone()));
-    rows
+    let visited = visit_rows([set], |row| {
+        rows.push(row.to_row());
+        Ok::<_, std::convert::Infallible>(())
+    });
+    match visited {
+        Ok(()) => rows,
+    }
 }
 
-/// Shows the rows of [`rows_of`] one after the other, without keeping them.
-pub fn visit_rows(set: &MetricSet, visit: &mut dyn FnMut(&Row)) {
-    let plain = plain_cells(set);
-    let mut row = Row { labels: set.labels.clone(), cells: plain };
-    if !row.cells.is_empty() {
-        visit(&row);
-    }
-    // The metrics of one resource stand together as a rule, so few runs are left to be sorted.
-    let same = |a: &LabeledMetric, b: &LabeledMetric| a.labels == b.labels;
-    let mut runs: Vec<&[LabeledMetric]> = set.labeled_metrics.chunk_by(same).collect();
-    runs.sort_by(|a, b| a[0].labels.cmp(&b[0].labels));
-    for runs in runs.chunk_by(|a, b| same(&a[0], &b[0])) {
-        row.cells.clear();
-        for metric in runs.iter().copied().flatten() {
-            match row.cells.iter_mut().find(|(name, _)| *name == metric.name) {
-                Some(cell) => cell.1 = metric.metric,
-                None => row.cells.push((metric.name.clone(), metric.metric)),
-            }
+/// Shows the rows of [`rows_of`] of set after set, without copying names, labels or values.
+///
+/// # Errors
+/// The first one that `visit` returns; it sees no row after that.
+pub fn visit_rows<'a, E>(
+    sets: impl IntoIterator<Item = &'a MetricSet>,
+    mut visit: impl FnMut(RowRef<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut cells: Vec<(&Text, MetricValue)> = Vec::new();
+    let mut runs: Vec<&[LabeledMetric]> = Vec::new();
+    for set in sets {
+        let labels = &set.labels;
+        cells.clear();
+        plain_cells(set, &mut cells);
+        if !cells.is_empty() {
+            visit(RowRef { labels, own: None, cells: &cells })?;
         }
-        row.labels = labeled(&set.labels, &runs[0][0].labels);
-        visit(&row);
+        // The metrics of one resource stand together as a rule, so few runs are left to be sorted.
+        let same = |a: &LabeledMetric, b: &LabeledMetric| a.labels == b.labels;
+        runs.clear();
+        runs.extend(set.labeled_metrics.chunk_by(same));
+        runs.sort_by(|a, b| a[0].labels.cmp(&b[0].labels));
+        for runs in runs.chunk_by(|a, b| same(&a[0], &b[0])) {
+            cells.clear();
+            for metric in runs.iter().copied().flatten() {
+                match cells.iter_mut().find(|(name, _)| **name == metric.name) {
+                    Some(cell) => cell.1 = metric.metric,
+                    None => cells.push((&metric.name, metric.metric)),
+                }
+            }
+            visit(RowRef { labels, own: Some(&runs[0][0].labels), cells: &cells })?;
+        }
     }
+    Ok(())
 }
 
-fn plain_cells(set: &MetricSet) -> Vec<(Text, MetricValue)> {
-    let mut cells: Vec<_> = Vec::with_capacity(set.metrics.len() + 3);
-    cells.extend(set.metrics.iter().map(|(name, metric)| (name.clone(), metric)));
+static COLLECTION_START: Text = Text::from_static(COLLECTION_START_COLUMN);
+static ENTITY_CREATE: Text = Text::from_static(ENTITY_CREATE_COLUMN);
+static SCRAPE: Text = Text::from_static(SCRAPE_COLUMN);
+
+fn plain_cells<'a>(set: &'a MetricSet, cells: &mut Vec<(&'a Text, MetricValue)>) {
+    cells.extend(set.metrics.iter());
     for (name, time) in [
-        (COLLECTION_START_COLUMN, set.collection_start_time),
-        (ENTITY_CREATE_COLUMN, set.entity_create_time),
-        (SCRAPE_COLUMN, set.scrape_time),
+        (&COLLECTION_START, set.collection_start_time),
+        (&ENTITY_CREATE, set.entity_create_time),
+        (&SCRAPE, set.scrape_time),
     ] {
         if let Some(time) = time {
-            cells.push((Text::from_static(name), MetricValue::gauge(time.as_nanos())));
+            cells.push((name, MetricValue::gauge(time.as_nanos())));
         }
     }
-    cells
 }
 
 /// The labels under which a labelled metric is stored.

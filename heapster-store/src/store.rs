@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use heapster_core::series::{Row, rows_of};
+use hashbrown::HashMap;
+use heapster_core::series::{Row, RowRef, visit_rows};
 use heapster_core::storage::{Snapshot, Storage, StorageError};
 use heapster_core::{DataBatch, Labels, MetricValue, Text, Timestamp};
 use parking_lot::{Mutex, RwLock};
@@ -28,9 +29,9 @@ use crate::stats::{AppendReport, OpenReport, Stats};
 use crate::vfs::VfsFile;
 use crate::wal::writer::WalWriter;
 
-/// Rows of a batch are cut into records of about this many bytes: a record is written, checked and
-/// lost as one.
-const RECORD_ROW_BYTES: usize = 16 << 20;
+/// A batch is cut into records of about this many bytes: a record is written, checked and lost as
+/// one.
+const RECORD_BYTES: usize = 16 << 20;
 /// An append flushes by itself when memory reaches this multiple of the ceiling: maintenance does
 /// not run or cannot keep up.
 const BACK_PRESSURE: usize = 2;
@@ -157,8 +158,8 @@ impl Store {
     /// # Panics
     /// Never, unless an invariant of the store is broken.
     pub fn append(&self, batch: &DataBatch, ack: Ack) -> Result<AppendReport> {
-        let mut rows = batch.sets.values().flat_map(rows_of);
-        self.append_all(batch.timestamp, &mut rows, ack)
+        let rows = |add: &mut Add<'_>| visit_rows(batch.sets.values(), add);
+        self.append_all(batch.timestamp, rows, ack)
     }
 
     /// Appends rows that share one timestamp, in any order.
@@ -171,22 +172,32 @@ impl Store {
         rows: impl IntoIterator<Item = &'a Row>,
         ack: Ack,
     ) -> Result<AppendReport> {
-        self.append_all(at, &mut rows.into_iter(), ack)
+        let rows = |add: &mut Add<'_>| {
+            let mut cells: Vec<(&Text, MetricValue)> = Vec::new();
+            rows.into_iter().try_for_each(|row| {
+                cells.clear();
+                cells.extend(row.cells.iter().map(|(name, metric)| (name, *metric)));
+                add(RowRef { labels: &row.labels, own: None, cells: &cells })
+            })
+        };
+        self.append_all(at, rows, ack)
     }
 
-    fn append_all<R: std::borrow::Borrow<Row>>(
+    /// Appends the rows that `rows` hands to what it is given.
+    fn append_all(
         &self,
         at: Timestamp,
-        rows: &mut dyn Iterator<Item = R>,
+        rows: impl FnOnce(&mut Add<'_>) -> Result<()>,
         ack: Ack,
     ) -> Result<AppendReport> {
         self.check_poison()?;
         self.apply_back_pressure()?;
         let mut report = AppendReport::default();
         if let Some(reason) = self.refusal(at) {
-            for row in rows {
-                report.rejected.add(reason, row.borrow().cells.len() as u64);
-            }
+            rows(&mut |row| {
+                report.rejected.add(reason, row.cells.len() as u64);
+                Ok(())
+            })?;
             self.counters.lock().appended.add_all(&report);
             return Ok(report);
         }
@@ -203,32 +214,46 @@ impl Store {
     }
 
     /// Writes batch after batch: usually one, more when rows repeat a set or are very many.
-    fn write<R: std::borrow::Borrow<Row>>(
+    fn write(
         &self,
         writer: &mut Writer,
         at: Timestamp,
-        rows: &mut dyn Iterator<Item = R>,
+        rows: impl FnOnce(&mut Add<'_>) -> Result<()>,
         report: &mut AppendReport,
     ) -> Result<u64> {
-        let mut repeated: Vec<Row> = Vec::new();
+        // All rows of the call share one time, so what is repeated of a set is one row more.
+        let mut repeated: HashMap<u32, Repeated> = HashMap::new();
         let mut pending = AppendReport::default();
-        writer.begin(at);
-        for row in rows {
-            let row = row.borrow();
-            if !writer.add(&row.labels, &row.cells, &mut pending) {
-                repeated.push(row.clone());
+        writer.begin_call(at);
+        rows(&mut |row| {
+            if let Some(set) = writer.add(&row, &mut pending) {
+                let labels = || Repeated { labels: row.stored_labels(), cells: HashMap::new() };
+                repeated.entry(set).or_insert_with(labels).merge(row.cells, &mut pending);
             }
-            if writer.encoder.row_bytes() > RECORD_ROW_BYTES {
+            if writer.encoder.bytes() > RECORD_BYTES {
+                self.commit(writer, at, &mut pending, report)?;
+                writer.begin(at);
+            }
+            Ok(())
+        })?;
+        self.commit(writer, at, &mut pending, report)?;
+        if repeated.is_empty() {
+            return Ok(writer.next_seq - 1);
+        }
+        writer.begin_call(at);
+        let mut cells = Vec::new();
+        for row in repeated.values() {
+            cells.clear();
+            cells.extend(row.cells.iter().map(|(name, metric)| (name, *metric)));
+            let row = RowRef { labels: &row.labels, own: None, cells: &cells };
+            let again = writer.add(&row, &mut pending);
+            assert_eq!(again, None, "bug: a merged row is not the only one of its set");
+            if writer.encoder.bytes() > RECORD_BYTES {
                 self.commit(writer, at, &mut pending, report)?;
                 writer.begin(at);
             }
         }
         self.commit(writer, at, &mut pending, report)?;
-        while !repeated.is_empty() {
-            writer.begin(at);
-            repeated.retain(|row| !writer.add(&row.labels, &row.cells, &mut pending));
-            self.commit(writer, at, &mut pending, report)?;
-        }
         Ok(writer.next_seq - 1)
     }
 
@@ -247,8 +272,8 @@ impl Store {
             report.add_all(&std::mem::take(pending));
             return Ok(());
         }
-        let mut record = writer.encoder.finish();
-        if let Err(failed) = writer.wal.append(&mut record) {
+        let record = writer.encoder.finish();
+        if let Err(failed) = writer.wal.append(record) {
             writer.encoder.undo();
             if failed.leaves_debris {
                 self.poison("write");
@@ -489,32 +514,54 @@ impl Storage for Store {
     }
 }
 
+/// What takes the rows of a call one by one.
+type Add<'a> = dyn FnMut(RowRef<'_>) -> Result<()> + 'a;
+
+/// What a call brought of a set after its first row.
+struct Repeated {
+    labels: Labels,
+    cells: HashMap<Text, MetricValue>,
+}
+
+impl Repeated {
+    /// Adds cells of a later row, which win, and counts those that nobody will see.
+    fn merge(&mut self, cells: &[(&Text, MetricValue)], report: &mut AppendReport) {
+        for (name, metric) in cells {
+            let Some(before) = self.cells.insert((*name).clone(), *metric) else { continue };
+            if before.value == metric.value {
+                report.duplicate += 1;
+            } else {
+                report.accepted += 1;
+                report.replaced += 1;
+            }
+        }
+    }
+}
+
 impl Writer {
+    fn begin_call(&mut self, at: Timestamp) {
+        self.encoder.begin_call(self.next_seq, at.as_millis());
+    }
+
     fn begin(&mut self, at: Timestamp) {
         self.encoder.begin(self.next_seq, at.as_millis());
     }
 
-    /// Adds a row to the batch and its outcome to the report; `false` when it has to wait for the
-    /// next batch.
-    fn add(
-        &mut self,
-        labels: &Labels,
-        cells: &[(Text, MetricValue)],
-        report: &mut AppendReport,
-    ) -> bool {
-        match self.encoder.add(&self.applier, labels, cells) {
+    /// Adds a row to the batch and its outcome to the report; gives the set of a row that has to
+    /// wait because the call already had one of the set.
+    fn add(&mut self, row: &RowRef<'_>, report: &mut AppendReport) -> Option<u32> {
+        match self.encoder.add(&self.applier, row) {
             Ok(outcome) => {
                 report.accepted += outcome.accepted;
                 report.duplicate += outcome.duplicate;
                 report.replaced += outcome.replaced;
-                true
             }
             Err(NotAdded::Rejected(reason)) => {
-                report.rejected.add(reason, cells.len() as u64);
-                true
+                report.rejected.add(reason, row.cells.len() as u64);
             }
-            Err(NotAdded::Repeated) => false,
+            Err(NotAdded::Repeated(set)) => return Some(set),
         }
+        None
     }
 }
 

@@ -14,6 +14,8 @@ use crate::wal::bytes::{Malformed, Reader};
 /// Memory of a set besides its labels, rows and last values: its place in the head, in the writer's
 /// tables and in the index.
 const SET_BYTES: usize = 360;
+/// Memory of a late run besides its rows and last values.
+const LATE_RUN_BYTES: usize = size_of::<Tail>() + size_of::<RunBytes>();
 /// Memory of a label: its entry and its share of the postings.
 const LABEL_BYTES: usize = 56;
 
@@ -28,6 +30,8 @@ pub(crate) struct Applier {
     sets: Vec<Option<SetTail>>,
     /// Definitions that can have been lost at most: none while nothing of the file was damaged.
     pub lost_max: usize,
+    /// Late runs taken for lost so far.
+    lost_runs: usize,
 }
 
 /// What the next row of a set is coded against.
@@ -58,6 +62,7 @@ impl Applier {
         Self {
             head,
             lost_max: 0,
+            lost_runs: 0,
             symbols: Vec::new(),
             columns: Vec::new(),
             layouts: Vec::new(),
@@ -170,12 +175,14 @@ impl Applier {
                 tail.layout = LAYOUT_UNKNOWN;
                 continue;
             };
+            if tail.layout == layout {
+                // Said again for those who lost the first time.
+                continue;
+            }
             tail.layout = layout;
-            let mut state = tail.set.state.lock();
-            let old = std::mem::replace(&mut state.layout, Arc::clone(known));
+            let old = tail.set.state.lock().change_layout(seq, known);
             let added = known.columns.len().saturating_sub(old.columns.len());
             self.head.columns.fetch_add(added, Ordering::Relaxed);
-            state.older.push((seq, old));
         }
         Ok(())
     }
@@ -187,6 +194,7 @@ impl Applier {
     ) -> Result<(), Malformed> {
         let mut number = 0_i64;
         let mut bytes = 0;
+        let (mut oldest, mut newest) = (i64::MAX, i64::MIN);
         for _ in 0..reader.count()? {
             let head = reader.varint()?;
             number = number.wrapping_add(crate::wal::bytes::unzigzag(head >> 1));
@@ -199,6 +207,8 @@ impl Applier {
             let set = usize::try_from(number).ok().and_then(|number| self.sets.get_mut(number));
             let kept = set.and_then(Option::as_mut).and_then(|set| {
                 let layout = self.layouts.get(set.layout as usize)?.as_ref()?;
+                let lost_max = self.lost_max.saturating_sub(self.lost_runs);
+                self.lost_runs += set.make_room(late, lost_max)?;
                 set.push(applied.seq, late, layout, row)
             });
             match kept {
@@ -206,12 +216,16 @@ impl Applier {
                     applied.rows += 1;
                     applied.samples += kept.samples;
                     bytes += kept.bytes;
-                    self.head.extend_bounds(kept.time);
+                    oldest = oldest.min(kept.time);
+                    newest = newest.max(kept.time);
                 }
                 None => applied.lost_rows += 1,
             }
         }
         self.head.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if oldest <= newest {
+            self.head.extend_bounds(oldest, newest);
+        }
         Ok(())
     }
 
@@ -227,11 +241,22 @@ struct Kept {
 }
 
 impl SetTail {
+    /// Makes the late run of a row and those before it whose beginning a damaged record had; gives
+    /// how many are lost. `None` when there are more than the file can have lost.
+    fn make_room(&mut self, late: Option<usize>, lost_max: usize) -> Option<usize> {
+        let lost = match late {
+            Some(run) if run >= self.late.len() => run - self.late.len(),
+            _ => return Some(0),
+        };
+        if lost > lost_max {
+            return None;
+        }
+        self.late.resize_with(self.late.len() + lost + 1, Tail::default);
+        Some(lost)
+    }
+
     /// Adds a row to the main run or a late one; `None` when it depends on a row that is lost.
     fn push(&mut self, seq: u64, late: Option<usize>, layout: &Layout, row: &[u8]) -> Option<Kept> {
-        if late.is_some_and(|run| run == self.late.len()) {
-            self.late.push(Tail::default());
-        }
         let tail = match late {
             None => &mut self.main,
             Some(run) => self.late.get_mut(run)?,
@@ -245,12 +270,7 @@ impl SetTail {
         let mut state = self.set.state.lock();
         let run = match late {
             None => &mut state.main,
-            Some(run) => {
-                if run >= state.late.len() {
-                    state.late.resize(run + 1, RunBytes::default());
-                }
-                state.late.get_mut(run)?
-            }
+            Some(run) => state.late_run(run),
         };
         let is_first = run.bytes.is_empty();
         if !is_sound || (!is_first && tail.time <= run.last) {
@@ -258,13 +278,15 @@ impl SetTail {
             *tail = Tail::default();
             return None;
         }
-        let samples = (0..tail.width()).filter(|column| tail.has(*column)).count() as u64;
         if is_first {
             run.first = tail.time;
         }
         run.last = tail.time;
-        let bytes = run.append(row) + tail.heap_bytes().saturating_sub(before);
-        Some(Kept { samples, bytes, time: tail.time })
+        let mut bytes = run.append(row) + tail.heap_bytes().saturating_sub(before);
+        if is_first && late.is_some() {
+            bytes += LATE_RUN_BYTES;
+        }
+        Some(Kept { samples: tail.count() as u64, bytes, time: tail.time })
     }
 }
 
@@ -283,4 +305,78 @@ fn begin_definitions<T>(
         table.resize_with(start, || None);
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use heapster_core::MetricValue;
+    use heapster_core::series::RowRef;
+
+    use super::*;
+    use crate::head::encode::Encoder;
+    use crate::wal::format::RECORD_HEADER_BYTES;
+
+    /// Payloads of a log in the order they were written.
+    struct Log {
+        encoder: Encoder,
+        applier: Applier,
+        payloads: Vec<Vec<u8>>,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            let applier = Applier::new(Arc::new(Head::new(1)));
+            Self { encoder: Encoder::new(10), applier, payloads: Vec::new() }
+        }
+
+        fn append(&mut self, pod: &str, time: i64, names: &[&'static str]) {
+            let labels = Labels::from_iter([("pod_name", pod)]);
+            let names: Vec<Text> = names.iter().map(|name| Text::from_static(name)).collect();
+            let cells: Vec<_> = names.iter().map(|name| (name, MetricValue::gauge(time))).collect();
+            self.encoder.begin_call(self.payloads.len() as u64 + 1, time);
+            let row = RowRef { labels: &labels, own: None, cells: &cells };
+            let outcome = self.encoder.add(&self.applier, &row).unwrap();
+            assert_eq!(outcome.accepted, cells.len() as u64);
+            let payload = self.encoder.finish()[RECORD_HEADER_BYTES..].to_vec();
+            self.applier.apply(&payload).unwrap();
+            self.payloads.push(payload);
+        }
+
+        /// Numbers of the batches whose row is lost when the log is read without one of them.
+        fn lost_without(&self, missing: usize) -> Vec<usize> {
+            let mut applier = Applier::new(Arc::new(Head::new(1)));
+            applier.lost_max = self.payloads[missing].len();
+            let mut lost = Vec::new();
+            for (number, payload) in self.payloads.iter().enumerate() {
+                if number == missing || applier.apply(payload).unwrap().lost_rows > 0 {
+                    lost.push(number);
+                }
+            }
+            lost
+        }
+    }
+
+    #[test]
+    fn a_lost_change_of_a_layout_costs_no_more_than_the_rows_to_the_next_restart() {
+        let mut log = Log::new();
+        // The layout that is changed to is known from another set.
+        log.append("db", 0, &["m", "n"]);
+        log.append("web", 0, &["m"]);
+        for time in 1..150 {
+            log.append("web", time, &["m", "n"]);
+        }
+        // The set restarts with its 65th row.
+        assert_eq!(log.lost_without(2), (2..65).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_lost_beginning_of_a_late_run_costs_neither_it_nor_the_next_ones() {
+        let mut log = Log::new();
+        log.append("web", 1_000, &["m"]);
+        // The second run begins before the first one ends.
+        log.append("web", 500, &["m"]);
+        (0..100).for_each(|late| log.append("web", 100 + late, &["m"]));
+        assert_eq!(log.lost_without(1), [1]);
+        assert_eq!(log.lost_without(2), (2..66).collect::<Vec<_>>());
+    }
 }

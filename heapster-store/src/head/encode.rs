@@ -8,13 +8,14 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashTable};
+use heapster_core::series::RowRef;
 use heapster_core::storage::Column;
-use heapster_core::{Labels, MetricKind, MetricValue, Text, Value};
+use heapster_core::{Labels, MetricKind, MetricValue, Text};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 use super::Layout;
 use super::apply::{Applier, SetTail};
-use super::row::COLUMNS_MAX;
+use super::row::{COLUMNS_MAX, Cells, Tail};
 use crate::options::Rejected;
 use crate::wal::bytes::{put_text, put_varint, zigzag};
 use crate::wal::format::RECORD_HEADER_BYTES;
@@ -24,6 +25,13 @@ const LABELS_MAX: usize = 128;
 const LABEL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a column's name at most.
 const COLUMN_NAME_BYTES_MAX: usize = 1 << 10;
+
+/// Bytes of a number in a definition at most.
+const NUMBER_BYTES_MAX: usize = 5;
+/// A buffer that grew beyond this is given back after the batch.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+/// No set.
+const NONE: u32 = u32::MAX;
 
 /// Defines and codes the rows of one log file.
 pub(crate) struct Encoder {
@@ -36,18 +44,55 @@ pub(crate) struct Encoder {
     layout_list: Vec<(Arc<[u32]>, Arc<Layout>)>,
     /// Hash of the labels and number of each set.
     sets: HashTable<(u64, u32)>,
-    /// Sequence of the last batch with a row of each set.
-    last_seq: Vec<u64>,
+    /// What is known of each set.
+    known: Vec<Known>,
+    /// The labels that metrics of their own brought to sets; see [`Known::own`].
+    owns: HashMap<Labels, u32>,
+    own_list: Vec<Labels>,
     sets_max: usize,
     batch: Batch,
+    guess: Guess,
     hashed: Vec<u8>,
-    cells: Vec<Option<Value>>,
+    cells: Cells,
     row: Vec<u8>,
+    record: Vec<u8>,
+}
+
+/// What the encoder remembers of a set.
+///
+/// Batches of one collector bring the same sets in the same order. So a set is first looked for
+/// where it was last time, behind the set that came before it, which costs one comparison instead
+/// of a hash. A set of labelled metrics is not even compared as a whole: its labels are those of
+/// the plain set and its own, and the plain set was compared just before.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Sequence of the last batch with a row of it.
+    last_seq: u64,
+    /// The set whose row came next last time.
+    next: u32,
+    /// The plain set that its labels are made of, and the number of its own ones; or [`NONE`].
+    plain: u32,
+    own: u32,
+    /// Whether its layout has changed.
+    has_new_layout: bool,
+}
+
+/// Where the rows of the current call stand in the order of the last one.
+#[derive(Debug)]
+struct Guess {
+    /// The set whose row came first last time.
+    first: u32,
+    /// The set of the row before.
+    previous: u32,
+    /// The last plain set, with the labels the caller gave for it.
+    plain: Option<(Labels, u32)>,
 }
 
 /// What the current batch has brought so far.
 #[derive(Default)]
 struct Batch {
+    /// Sequence of the first batch of the call.
+    call_seq: u64,
     seq: u64,
     time: i64,
     symbols_start: usize,
@@ -56,6 +101,8 @@ struct Batch {
     sets_start: usize,
     /// New sets: hash, labels and layout.
     new_sets: Vec<(u64, Labels, u32)>,
+    /// Bytes of the texts and layouts that are new.
+    new_bytes: usize,
     definitions: Vec<u8>,
     changes: Vec<u8>,
     change_count: u64,
@@ -78,8 +125,8 @@ pub(crate) struct RowOutcome {
 /// Why a row is not in the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAdded {
-    /// The batch has a row of the set; this one belongs into a batch after it.
-    Repeated,
+    /// The call has brought a row of this set; what the row adds belongs into a batch after it.
+    Repeated(u32),
     /// The store does not take it.
     Rejected(Rejected),
 }
@@ -98,13 +145,25 @@ impl Encoder {
             layouts: HashMap::new(),
             layout_list: Vec::new(),
             sets: HashTable::new(),
-            last_seq: Vec::new(),
+            known: Vec::new(),
+            owns: HashMap::new(),
+            own_list: Vec::new(),
             sets_max,
             batch: Batch::default(),
+            guess: Guess { first: NONE, previous: NONE, plain: None },
             hashed: Vec::new(),
-            cells: Vec::new(),
+            cells: Cells::default(),
             row: Vec::new(),
+            record: Vec::new(),
         }
+    }
+
+    /// Begins the batches of one call; `seq` is greater than any before.
+    pub fn begin_call(&mut self, seq: u64, time: i64) {
+        self.batch.call_seq = seq;
+        self.guess.previous = NONE;
+        self.guess.plain = None;
+        self.begin(seq, time);
     }
 
     /// Begins a batch; `seq` is greater than any before.
@@ -115,8 +174,9 @@ impl Encoder {
         batch.symbols_start = self.symbol_list.len();
         batch.columns_start = self.column_list.len();
         batch.layouts_start = self.layout_list.len();
-        batch.sets_start = self.last_seq.len();
+        batch.sets_start = self.known.len();
         batch.new_sets.clear();
+        batch.new_bytes = 0;
         batch.definitions.clear();
         batch.changes.clear();
         batch.change_count = 0;
@@ -130,75 +190,162 @@ impl Encoder {
         self.batch.row_count == 0
     }
 
-    /// Bytes of rows so far.
-    pub fn row_bytes(&self) -> usize {
-        self.batch.rows.len()
+    /// Bytes of the batch so far, roughly.
+    pub fn bytes(&self) -> usize {
+        let batch = &self.batch;
+        batch.new_bytes + batch.definitions.len() + batch.changes.len() + batch.rows.len()
     }
 
     /// Adds a row to the batch.
-    pub fn add(
-        &mut self,
-        applier: &Applier,
-        labels: &Labels,
-        cells: &[(Text, MetricValue)],
-    ) -> Result<RowOutcome, NotAdded> {
-        if cells.is_empty() {
+    pub fn add(&mut self, applier: &Applier, row: &RowRef<'_>) -> Result<RowOutcome, NotAdded> {
+        if row.cells.is_empty() {
             return Ok(RowOutcome::default());
         }
-        let hash = self.hash(labels).map_err(NotAdded::Rejected)?;
-        let (set, mut layout) = match self.find(applier, hash, labels) {
-            Some(set) if self.last_seq[set as usize] == self.batch.seq => {
-                return Err(NotAdded::Repeated);
+        match self.guessed(applier, row) {
+            Some(set) => self.add_to(applier, set, row.cells),
+            None => self.look_up_and_add(applier, row),
+        }
+    }
+
+    /// The set of a row if it comes where it came last time.
+    fn guessed(&mut self, applier: &Applier, row: &RowRef<'_>) -> Option<u32> {
+        let guess = match self.guess.previous {
+            NONE => self.guess.first,
+            previous => self.known.get(previous as usize)?.next,
+        };
+        let known = self.known.get(guess as usize)?;
+        let is_it = match row.own {
+            None => applier.set(guess)?.set.labels == *row.labels,
+            Some(own) => {
+                self.guess.plain_of(row) == Some(known.plain)
+                    && self.own_list.get(known.own as usize)? == own
             }
-            Some(set) => (Some(set), self.layout_of(applier, set)),
-            None if self.last_seq.len() >= self.sets_max => {
+        };
+        if !is_it {
+            return None;
+        }
+        self.guess.previous = guess;
+        if row.own.is_none() {
+            self.guess.plain = Some((row.labels.clone(), guess));
+        }
+        Some(guess)
+    }
+
+    /// Adds a row whose set is known by its labels alone, or not at all.
+    fn look_up_and_add(
+        &mut self,
+        applier: &Applier,
+        row: &RowRef<'_>,
+    ) -> Result<RowOutcome, NotAdded> {
+        let labels = row.stored_labels();
+        let hash = self.hash(&labels).map_err(NotAdded::Rejected)?;
+        let (set, result) = match self.find(applier, hash, &labels) {
+            Some(set) => (set, self.add_to(applier, set, row.cells)),
+            None if self.known.len() >= self.sets_max => {
                 return Err(NotAdded::Rejected(Rejected::TooManySets));
             }
-            // The set before most likely looks the same.
-            None => (None, self.batch.new_sets.last().map(|(_, _, layout)| *layout)),
+            None => {
+                let (set, outcome) = self.add_new(hash, &labels, row.cells)?;
+                (set, Ok(outcome))
+            }
         };
-        if !self.fill(layout, cells, set.is_none()) {
-            let base = if set.is_some() { layout } else { None };
-            let number = self.layout_with(base, cells).map_err(NotAdded::Rejected)?;
-            layout = Some(number);
-            assert!(self.fill(layout, cells, false), "bug: a layout lacks a column of its row");
+        self.remember(set, row);
+        result
+    }
+
+    /// Keeps where a row of the set came, for the next call.
+    fn remember(&mut self, set: u32, row: &RowRef<'_>) {
+        match self.guess.previous {
+            NONE => self.guess.first = set,
+            previous => self.known[previous as usize].next = set,
         }
-        let layout = layout.expect("bug: a row without a layout");
-        let tail = set.and_then(|set| applier.set(set));
+        self.guess.previous = set;
+        let Some(own) = row.own else {
+            self.guess.plain = Some((row.labels.clone(), set));
+            return;
+        };
+        let Some(plain) = self.guess.plain_of(row) else { return };
+        let next = self.own_list.len() as u32;
+        let own_number = *self.owns.entry_ref(own).or_insert_with(|| {
+            self.own_list.push(own.clone());
+            next
+        });
+        let known = &mut self.known[set as usize];
+        (known.plain, known.own) = (plain, own_number);
+    }
+
+    fn add_new(
+        &mut self,
+        hash: u64,
+        labels: &Labels,
+        cells: &[(&Text, MetricValue)],
+    ) -> Result<(u32, RowOutcome), NotAdded> {
+        // The set before most likely looks the same.
+        let layout = self.batch.new_sets.last().map(|(_, _, layout)| *layout);
+        let layout = match layout.filter(|layout| self.fill(*layout, cells, true)) {
+            Some(layout) => layout,
+            None => self.wider_layout(None, cells).map_err(NotAdded::Rejected)?,
+        };
+        let accepted = self.cells.count() as u64;
+        let set = self.define_set(hash, labels, layout);
+        self.known[set as usize].last_seq = self.batch.seq;
+        self.put_row(set, None, &Tail::default());
+        Ok((set, RowOutcome { accepted, ..RowOutcome::default() }))
+    }
+
+    fn add_to(
+        &mut self,
+        applier: &Applier,
+        set: u32,
+        cells: &[(&Text, MetricValue)],
+    ) -> Result<RowOutcome, NotAdded> {
+        if self.known[set as usize].last_seq >= self.batch.call_seq {
+            return Err(NotAdded::Repeated(set));
+        }
+        let tail = applier.set(set).expect("bug: a set of an earlier batch is not in the head");
+        let mut layout = tail.layout;
+        if !self.fill(layout, cells, false) {
+            layout = self.wider_layout(Some(layout), cells).map_err(NotAdded::Rejected)?;
+        }
         let mut outcome = RowOutcome::default();
         let mut late = None;
-        if let Some(tail) = tail
-            && !tail.main.is_empty()
-            && self.batch.time <= tail.main.time
-        {
+        if !tail.main.is_empty() && self.batch.time <= tail.main.time {
             self.compare(tail, &mut outcome);
-            if self.cells.iter().all(Option::is_none) {
+            if self.cells.count() == 0 {
                 return Ok(outcome);
             }
             late = Some(run_before(&tail.late, self.batch.time));
         }
-        outcome.accepted = self.cells.iter().flatten().count() as u64;
-        let set = match set {
-            None => self.define_set(hash, labels, layout),
-            Some(set) => {
-                if applier.set(set).is_some_and(|tail| tail.layout != layout) {
-                    self.batch.change_count += 1;
-                    put_varint(&mut self.batch.changes, u64::from(set));
-                    put_varint(&mut self.batch.changes, u64::from(layout));
-                }
-                set
-            }
+        outcome.accepted = self.cells.count() as u64;
+        let fresh = Tail::default();
+        let run = match late {
+            None => &tail.main,
+            Some(run) => tail.late.get(run).unwrap_or(&fresh),
         };
-        self.last_seq[set as usize] = self.batch.seq;
-        self.put_row(set, late, tail);
+        let known = &mut self.known[set as usize];
+        known.last_seq = self.batch.seq;
+        // A change is said again with each restart: a damaged record must not cost more than the
+        // rows up to there.
+        if tail.layout != layout || (known.has_new_layout && run.restarts_next()) {
+            known.has_new_layout = true;
+            self.batch.change_count += 1;
+            put_varint(&mut self.batch.changes, u64::from(set));
+            put_varint(&mut self.batch.changes, u64::from(layout));
+        }
+        self.put_row(set, late, run);
         Ok(outcome)
     }
 
     /// The record of the batch, with room for the record's header in front.
-    pub fn finish(&mut self) -> Vec<u8> {
+    pub fn finish(&mut self) -> &mut [u8] {
+        let mut record = std::mem::take(&mut self.record);
+        if record.capacity() > BUFFER_BYTES_KEPT {
+            record = Vec::new();
+        }
+        record.clear();
         let batch = &self.batch;
-        let mut record = vec![0; RECORD_HEADER_BYTES];
-        record.reserve(64 + batch.definitions.len() + batch.changes.len() + batch.rows.len());
+        record.reserve(RECORD_HEADER_BYTES + 64 + self.bytes());
+        record.resize(RECORD_HEADER_BYTES, 0);
         put_varint(&mut record, batch.seq);
         put_varint(&mut record, zigzag(batch.time));
         self.put_definitions(&mut record);
@@ -206,7 +353,11 @@ impl Encoder {
         record.extend_from_slice(&batch.changes);
         put_varint(&mut record, batch.row_count);
         record.extend_from_slice(&batch.rows);
-        record
+        if batch.rows.capacity() > BUFFER_BYTES_KEPT {
+            self.batch.rows = Vec::new();
+        }
+        self.record = record;
+        &mut self.record
     }
 
     /// Forgets what the batch defined: its record did not get into the log.
@@ -227,11 +378,24 @@ impl Encoder {
                 entry.remove();
             }
         }
-        self.last_seq.truncate(batch.sets_start);
-        // The next batch carries the same sequence, and no set has a row in it yet.
-        for seq in self.last_seq.iter_mut().filter(|seq| **seq == batch.seq) {
-            *seq = 0;
+        self.known.truncate(batch.sets_start);
+        if batch.row_count == 0 {
+            return;
         }
+        let sets = self.known.len() as u32;
+        for known in &mut self.known {
+            // The next batch carries the same sequence, and no set has a row in it yet.
+            if known.last_seq == batch.seq {
+                known.last_seq = 0;
+            }
+            // The number will be that of another set.
+            if known.plain >= sets {
+                known.plain = NONE;
+            }
+        }
+        self.guess.previous = NONE;
+        self.guess.plain = None;
+        self.batch.row_count = 0;
     }
 
     /// Checks the labels' limits and hashes them.
@@ -261,46 +425,51 @@ impl Encoder {
         self.sets.find(hash, is_same).map(|(_, number)| *number)
     }
 
-    fn layout_of(&self, applier: &Applier, set: u32) -> Option<u32> {
-        applier.set(set).map(|tail| tail.layout)
-    }
-
     /// Puts the cells in the order of a layout; `false` when it lacks one of them or, with
     /// `is_exact`, has one more.
-    fn fill(&mut self, layout: Option<u32>, cells: &[(Text, MetricValue)], is_exact: bool) -> bool {
-        let Some((_, layout)) = layout.and_then(|number| self.layout_list.get(number as usize))
-        else {
-            return false;
-        };
+    fn fill(&mut self, layout: u32, cells: &[(&Text, MetricValue)], is_exact: bool) -> bool {
+        let Some((_, layout)) = self.layout_list.get(layout as usize) else { return false };
         let columns = &layout.columns;
         if is_exact && columns.len() != cells.len() {
             return false;
         }
-        self.cells.clear();
-        self.cells.resize(columns.len(), None);
+        self.cells.clear(columns.len());
         let mut next = 0;
         for (name, metric) in cells {
             // Rows of a set nearly always come with their cells in the same order.
             let position = match columns.get(next) {
-                Some(column) if column.name == *name => Some(next),
-                _ => layout.position(name),
+                Some(column) if is_same_text(&column.name, name) => next,
+                _ => match layout.position(name) {
+                    Some(position) => position,
+                    None => return false,
+                },
             };
-            match position {
-                Some(position) if columns[position].kind == metric.kind => {
-                    self.cells[position] = Some(metric.value);
-                    next = position + 1;
-                }
-                _ => return false,
+            if columns[position].kind != metric.kind {
+                return false;
             }
+            self.cells.set(position, metric.value);
+            next = position + 1;
         }
         true
+    }
+
+    /// Puts the cells in the order of a layout that has the columns of `base` in their places and
+    /// those of the cells.
+    fn wider_layout(
+        &mut self,
+        base: Option<u32>,
+        cells: &[(&Text, MetricValue)],
+    ) -> Result<u32, Rejected> {
+        let layout = self.layout_with(base, cells)?;
+        assert!(self.fill(layout, cells, false), "bug: a layout lacks a column of its row");
+        Ok(layout)
     }
 
     /// A layout that has the columns of `base` in their places and those of the cells.
     fn layout_with(
         &mut self,
         base: Option<u32>,
-        cells: &[(Text, MetricValue)],
+        cells: &[(&Text, MetricValue)],
     ) -> Result<u32, Rejected> {
         let base = base.and_then(|number| self.layout_list.get(number as usize));
         let mut columns = base.map_or_else(Vec::new, |(_, layout)| layout.columns.to_vec());
@@ -310,11 +479,11 @@ impl Encoder {
             if name.is_empty() || name.len() > COLUMN_NAME_BYTES_MAX {
                 return Err(Rejected::ColumnName);
             }
-            match positions.get(name) {
+            match positions.get(name.as_str()) {
                 Some(position) => columns[*position].kind = metric.kind,
                 None => {
-                    positions.insert(name.clone(), columns.len());
-                    columns.push(Column { name: name.clone(), kind: metric.kind });
+                    positions.insert((*name).clone(), columns.len());
+                    columns.push(Column { name: (*name).clone(), kind: metric.kind });
                 }
             }
         }
@@ -326,6 +495,7 @@ impl Encoder {
             return Ok(*known);
         }
         let number = self.layout_list.len() as u32;
+        self.batch.new_bytes += NUMBER_BYTES_MAX * (numbers.len() + 1);
         self.layouts.insert(Arc::clone(&numbers), number);
         self.layout_list.push((numbers, Arc::new(Layout::new(columns))));
         Ok(number)
@@ -335,6 +505,7 @@ impl Encoder {
         let key = (self.symbol(&column.name), column.kind);
         *self.columns.entry(key).or_insert_with(|| {
             self.column_list.push(key);
+            self.batch.new_bytes += NUMBER_BYTES_MAX + 1;
             (self.column_list.len() - 1) as u32
         })
     }
@@ -344,13 +515,14 @@ impl Encoder {
             return *known;
         }
         let number = self.symbol_list.len() as u32;
+        self.batch.new_bytes += NUMBER_BYTES_MAX + text.len();
         self.symbols.insert(text.clone(), number);
         self.symbol_list.push(text.clone());
         number
     }
 
     fn define_set(&mut self, hash: u64, labels: &Labels, layout: u32) -> u32 {
-        let number = self.last_seq.len() as u32;
+        let number = self.known.len() as u32;
         put_varint(&mut self.batch.definitions, u64::from(layout));
         put_varint(&mut self.batch.definitions, labels.len() as u64);
         for label in labels {
@@ -360,7 +532,13 @@ impl Encoder {
         }
         self.sets.insert_unique(hash, (hash, number), |(hash, _)| *hash);
         self.batch.new_sets.push((hash, labels.clone(), layout));
-        self.last_seq.push(0);
+        self.known.push(Known {
+            last_seq: 0,
+            next: NONE,
+            plain: NONE,
+            own: NONE,
+            has_new_layout: false,
+        });
         number
     }
 
@@ -368,24 +546,23 @@ impl Encoder {
     /// would change nothing.
     fn compare(&mut self, tail: &SetTail, outcome: &mut RowOutcome) {
         let is_last_row = tail.late.is_empty() && self.batch.time == tail.main.time;
-        let known: Vec<Option<Value>> = if is_last_row {
-            (0..tail.main.width()).map(|column| tail.main.cell(column)).collect()
-        } else {
-            tail.set.cells_at(self.batch.time)
-        };
-        for (cell, known) in self.cells.iter_mut().zip(known) {
-            match (*cell, known) {
-                (Some(new), Some(old)) if new == old => {
-                    *cell = None;
-                    outcome.duplicate += 1;
-                }
-                (Some(_), Some(_)) => outcome.replaced += 1,
-                _ => {}
+        let older = if is_last_row { Vec::new() } else { tail.set.cells_at(self.batch.time) };
+        for column in 0..self.cells.width() {
+            let Some(new) = self.cells.get(column) else { continue };
+            let old = match is_last_row {
+                true => tail.main.cell(column),
+                false => older.get(column).copied().flatten(),
+            };
+            if old == Some(new) {
+                self.cells.remove(column);
+                outcome.duplicate += 1;
+            } else if old.is_some() {
+                outcome.replaced += 1;
             }
         }
     }
 
-    fn put_row(&mut self, set: u32, late: Option<usize>, tail: Option<&SetTail>) {
+    fn put_row(&mut self, set: u32, late: Option<usize>, run: &Tail) {
         let batch = &mut self.batch;
         let delta = zigzag(i64::from(set) - batch.last_set);
         batch.last_set = i64::from(set);
@@ -393,14 +570,8 @@ impl Encoder {
         if let Some(run) = late {
             put_varint(&mut batch.rows, run as u64);
         }
-        let fresh = super::row::Tail::default();
-        let tail = match (tail, late) {
-            (None, _) => &fresh,
-            (Some(tail), None) => &tail.main,
-            (Some(tail), Some(run)) => tail.late.get(run).unwrap_or(&fresh),
-        };
         self.row.clear();
-        tail.encode(batch.seq, batch.time, &self.cells, &mut self.row);
+        run.encode(batch.seq, batch.time, &self.cells, &mut self.row);
         put_varint(&mut batch.rows, self.row.len() as u64);
         batch.rows.extend_from_slice(&self.row);
         batch.row_count += 1;
@@ -442,8 +613,27 @@ impl std::fmt::Debug for Encoder {
     }
 }
 
+impl Guess {
+    /// The set with the labels of the row's metric set, if its plain row came just before.
+    fn plain_of(&self, row: &RowRef<'_>) -> Option<u32> {
+        let (labels, set) = self.plain.as_ref()?;
+        // The comparison ends at the shared pointer.
+        (labels == row.labels).then_some(*set)
+    }
+}
+
+/// Names of the catalogue are the same memory everywhere, so most comparisons end at the pointer.
+#[inline]
+fn is_same_text(a: &Text, b: &Text) -> bool {
+    let (a, b) = (a.as_str(), b.as_str());
+    a.len() == b.len() && (std::ptr::eq(a.as_ptr(), b.as_ptr()) || a == b)
+}
+
 /// The late run that ends nearest before a time, or the number of a new one.
-fn run_before(runs: &[super::row::Tail], time: i64) -> usize {
-    let before = runs.iter().enumerate().filter(|(_, run)| run.time < time);
-    before.max_by_key(|(_, run)| run.time).map_or(runs.len(), |(index, _)| index)
+///
+/// A row goes to the run that ends nearest before it and a new run begins before the ends of all
+/// others, so the ends of the runs never rise.
+fn run_before(runs: &[Tail], time: i64) -> usize {
+    debug_assert!(runs.is_sorted_by(|a, b| a.time >= b.time));
+    runs.partition_point(|run| run.time >= time)
 }

@@ -84,9 +84,15 @@ pub(crate) struct HeadSet {
 #[derive(Debug)]
 struct SetState {
     layout: Arc<Layout>,
+    main: RunBytes,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few sets have.
+#[derive(Debug, Default)]
+struct Rare {
     /// Layouts of before, each with the sequence of the batch that ended it.
     older: Vec<(u64, Arc<Layout>)>,
-    main: RunBytes,
     /// Rows that came late. Their runs overlap the main one in time.
     late: Vec<RunBytes>,
 }
@@ -168,16 +174,15 @@ impl Head {
         self.queue.lock().push(set);
     }
 
-    fn extend_bounds(&self, at: i64) {
-        self.oldest.fetch_min(at, Ordering::AcqRel);
-        self.newest.fetch_max(at, Ordering::AcqRel);
+    fn extend_bounds(&self, oldest: i64, newest: i64) {
+        self.oldest.fetch_min(oldest, Ordering::AcqRel);
+        self.newest.fetch_max(newest, Ordering::AcqRel);
     }
 }
 
 impl HeadSet {
     fn new(labels: Labels, layout: Arc<Layout>, first_seq: u64) -> Self {
-        let state =
-            SetState { layout, older: Vec::new(), main: RunBytes::default(), late: Vec::new() };
+        let state = SetState { layout, main: RunBytes::default(), rare: None };
         Self { labels, first_seq, state: Mutex::new(state) }
     }
 
@@ -239,12 +244,10 @@ impl HeadSet {
     fn cells_at(&self, time: i64) -> Vec<Option<Value>> {
         let moment = Timestamp::from_millis(time);
         let range = TimeRange::new(moment, moment);
-        let runs: Vec<_> = {
-            let state = self.state.lock();
-            state.runs().filter(|run| run.overlaps(range)).cloned().collect()
-        };
         let mut cells: Vec<Option<(u64, Value)>> = Vec::new();
-        for run in runs {
+        // Under the lock, without a copy: the run is decoded to this moment and no further.
+        let state = self.state.lock();
+        for run in state.runs().filter(|run| run.overlaps(range)) {
             run.for_each_row(range, u64::MAX, |tail| {
                 cells.resize(cells.len().max(tail.width()), None);
                 for (column, cell) in cells.iter_mut().enumerate() {
@@ -261,12 +264,30 @@ impl HeadSet {
 
 impl SetState {
     fn runs(&self) -> impl Iterator<Item = &RunBytes> {
-        std::iter::once(&self.main).chain(&self.late).filter(|run| !run.bytes.is_empty())
+        let late = self.rare.iter().flat_map(|rare| &rare.late);
+        std::iter::once(&self.main).chain(late).filter(|run| !run.bytes.is_empty())
     }
 
     fn layout_at(&self, seq: u64) -> Arc<Layout> {
-        let older = self.older.iter().find(|(until, _)| seq < *until);
+        let mut older = self.rare.iter().flat_map(|rare| &rare.older);
+        let older = older.find(|(until, _)| seq < *until);
         Arc::clone(older.map_or(&self.layout, |(_, layout)| layout))
+    }
+
+    /// Changes the layout from batch `seq` on; gives the one before.
+    fn change_layout(&mut self, seq: u64, layout: &Arc<Layout>) -> Arc<Layout> {
+        let old = std::mem::replace(&mut self.layout, Arc::clone(layout));
+        self.rare.get_or_insert_default().older.push((seq, Arc::clone(&old)));
+        old
+    }
+
+    /// A late run by its number.
+    fn late_run(&mut self, run: usize) -> &mut RunBytes {
+        let late = &mut self.rare.get_or_insert_default().late;
+        if run >= late.len() {
+            late.resize(run + 1, RunBytes::default());
+        }
+        &mut late[run]
     }
 }
 

@@ -29,6 +29,64 @@ const FLAG_BITS: u32 = 3;
 /// The longest a row can be: used to refuse absurd lengths before anything is allocated.
 pub(crate) const ROW_BYTES_MAX: usize = 32 + COLUMNS_MAX / 4 + 2 + COLUMNS_MAX * 10;
 
+/// Columns that share a word of flags.
+const BLOCK: usize = u64::BITS as usize;
+
+/// The cells of one row by column, in the form in which rows are compared.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cells {
+    /// Bits of each value; of a column without a cell they mean nothing.
+    bits: Vec<u64>,
+    /// Of each block of columns which have a cell, and which of the cells are floats.
+    flags: Vec<Flags>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    present: u64,
+    floats: u64,
+}
+
+impl Cells {
+    /// No cells in so many columns.
+    pub fn clear(&mut self, width: usize) {
+        self.bits.resize(width, 0);
+        self.flags.clear();
+        self.flags.resize(width.div_ceil(BLOCK), Flags::default());
+    }
+
+    #[inline]
+    pub fn set(&mut self, column: usize, value: Value) {
+        let (is_float, bits) = parts_of(value);
+        self.bits[column] = bits;
+        let flags = &mut self.flags[column / BLOCK];
+        let bit = 1 << (column % BLOCK);
+        flags.present |= bit;
+        flags.floats = if is_float { flags.floats | bit } else { flags.floats & !bit };
+    }
+
+    pub fn remove(&mut self, column: usize) {
+        self.flags[column / BLOCK].present &= !(1 << (column % BLOCK));
+    }
+
+    pub fn get(&self, column: usize) -> Option<Value> {
+        let flags = self.flags.get(column / BLOCK)?;
+        let bit = 1 << (column % BLOCK);
+        let bits = *self.bits.get(column)?;
+        (flags.present & bit != 0).then(|| value_of(flags.floats & bit != 0, bits))
+    }
+
+    /// Number of columns.
+    pub fn width(&self) -> usize {
+        self.bits.len()
+    }
+
+    /// Number of cells.
+    pub fn count(&self) -> usize {
+        self.flags.iter().map(|flags| flags.present.count_ones() as usize).sum()
+    }
+}
+
 /// The last row of a run: what the next one is coded against.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tail {
@@ -38,14 +96,12 @@ pub(crate) struct Tail {
     pub time: i64,
     step: i64,
     since_restart: u32,
-    /// Bits of each column's last value.
-    bits: Vec<u64>,
-    /// Of each column whether the last value is a float, and whether the last row has it.
-    tags: Vec<u8>,
+    width: u32,
+    /// Bits of each column's last value; then, of each block of columns, which the last row has;
+    /// then of each block which of the last values are floats. One allocation: there are as many of
+    /// these as sets, and a step touches all of it.
+    words: Box<[u64]>,
 }
-
-const FLOAT: u8 = 1;
-const PRESENT: u8 = 2;
 
 impl Tail {
     /// Whether there is no row yet.
@@ -55,44 +111,78 @@ impl Tail {
 
     /// Number of columns known to the last row.
     pub fn width(&self) -> usize {
-        self.bits.len()
+        self.width as usize
     }
 
     /// The cell of the last row; `None` when that row does not have it.
+    #[inline]
     pub fn cell(&self, column: usize) -> Option<Value> {
-        let (tag, bits) = (*self.tags.get(column)?, *self.bits.get(column)?);
-        (tag & PRESENT != 0).then(|| value_of(tag, bits))
+        let (bits, present, floats) = self.parts();
+        let bit = 1 << (column % BLOCK);
+        if present.get(column / BLOCK)? & bit == 0 {
+            return None;
+        }
+        Some(value_of(floats.get(column / BLOCK)? & bit != 0, *bits.get(column)?))
     }
 
-    /// Whether the last row has the cell.
-    pub fn has(&self, column: usize) -> bool {
-        self.tags.get(column).is_some_and(|tag| tag & PRESENT != 0)
+    /// Number of cells of the last row.
+    pub fn count(&self) -> usize {
+        self.parts().1.iter().map(|present| present.count_ones() as usize).sum()
+    }
+
+    /// Whether the next row will not depend on this one.
+    pub fn restarts_next(&self) -> bool {
+        self.since_restart == 0 || self.since_restart >= RESTART_ROWS
     }
 
     /// Bytes this holds outside itself.
     pub fn heap_bytes(&self) -> usize {
-        self.bits.capacity() * 8 + self.tags.capacity()
+        size_of_val(&*self.words)
     }
 
-    fn base(&self, column: usize, is_restart: bool) -> (u8, u64) {
-        match (is_restart, self.tags.get(column), self.bits.get(column)) {
-            (false, Some(tag), Some(bits)) => (tag & FLOAT, *bits),
-            _ => (0, 0),
+    /// Values, which are present, which are floats.
+    #[inline]
+    fn parts(&self) -> (&[u64], &[u64], &[u64]) {
+        let (bits, flags) = self.words.split_at(self.width());
+        let (present, floats) = flags.split_at(flags.len() / 2);
+        (bits, present, floats)
+    }
+
+    #[inline]
+    fn parts_mut(&mut self) -> (&mut [u64], &mut [u64], &mut [u64]) {
+        let (bits, flags) = self.words.split_at_mut(self.width as usize);
+        let (present, floats) = flags.split_at_mut(flags.len() / 2);
+        (bits, present, floats)
+    }
+
+    fn set_width(&mut self, width: usize) {
+        if width == self.width() {
+            return;
         }
+        let (bits, present, floats) = self.parts();
+        let blocks = width.div_ceil(BLOCK);
+        let mut words = Vec::with_capacity(width + 2 * blocks);
+        for (part, len) in [(bits, width), (present, blocks), (floats, blocks)] {
+            let kept = part.len().min(len);
+            words.extend_from_slice(part.split_at(kept).0);
+            words.resize(words.len() + len - kept, 0);
+        }
+        self.words = words.into();
+        self.width = width as u32;
     }
 
-    /// Appends the bytes of the next row: `cells` by column, at least one of them present.
+    /// Appends the bytes of the next row, which has at least one cell.
     ///
     /// `seq` is greater than that of the last row, `time` later.
-    pub fn encode(&self, seq: u64, time: i64, cells: &[Option<Value>], into: &mut Vec<u8>) {
-        let is_restart = self.since_restart == 0 || self.since_restart >= RESTART_ROWS;
-        let present = cells.iter().flatten().count();
+    pub fn encode(&self, seq: u64, time: i64, cells: &Cells, into: &mut Vec<u8>) {
+        let is_restart = self.restarts_next();
+        let (width, count) = (cells.width(), cells.count());
         let mut head =
             if is_restart { RESTART | seq << FLAG_BITS } else { (seq - self.seq) << FLAG_BITS };
-        if present < cells.len() {
+        if count < width {
             head |= SPARSE;
         }
-        let is_wider = is_restart || cells.len() != self.bits.len();
+        let is_wider = is_restart || width != self.width();
         if is_wider {
             head |= WIDTH;
         }
@@ -100,32 +190,42 @@ impl Tail {
         let time = if is_restart { time } else { time - self.time - self.step };
         put_varint(into, zigzag(time));
         if is_wider {
-            put_varint(into, cells.len() as u64);
+            put_varint(into, width as u64);
         }
-        if present < cells.len() {
+        if count < width {
             let start = into.len();
-            into.resize(start + cells.len().div_ceil(8), 0);
-            for (column, _) in cells.iter().enumerate().filter(|(_, cell)| cell.is_some()) {
-                into[start + column / 8] |= 1 << (column % 8);
-            }
+            cells.flags.iter().for_each(|flags| into.extend(flags.present.to_le_bytes()));
+            into.truncate(start + width.div_ceil(8));
         }
-        let changed = into.len();
-        into.resize(changed + present.div_ceil(8), 0);
-        let given = cells.iter().enumerate().filter_map(|(column, cell)| Some((column, (*cell)?)));
-        for (nth, (column, value)) in given.enumerate() {
-            let (tag, base) = self.base(column, is_restart);
-            let (own_tag, bits) = parts_of(value);
-            if own_tag != tag {
-                into.push(0);
-                into.extend_from_slice(&bits.to_le_bytes());
-            } else if bits == base {
-                continue;
-            } else if tag == FLOAT {
-                put_varint(into, (bits ^ base).swap_bytes());
-            } else {
-                put_varint(into, zigzag((bits as i64).wrapping_sub(base as i64)));
+        let (bases, _, base_floats) =
+            if is_restart { (&[][..], &[][..], &[][..]) } else { self.parts() };
+        let changed_start = into.len();
+        into.resize(changed_start + count.div_ceil(8), 0);
+        let mut before = 0;
+        for (block, (flags, values)) in cells.flags.iter().zip(cells.bits.chunks(BLOCK)).enumerate()
+        {
+            let bases = bases.get(block * BLOCK..).unwrap_or_default();
+            let base_floats = base_floats.get(block).copied().unwrap_or(0);
+            let toggled = flags.floats ^ base_floats;
+            let mut changed = (toggled | differences(values, bases)) & flags.present;
+            while changed != 0 {
+                let column = changed.trailing_zeros() as usize;
+                let bit = changed & changed.wrapping_neg();
+                changed ^= bit;
+                // The bits of the row are counted by cell, not by column.
+                let nth = before + (flags.present & (bit - 1)).count_ones() as usize;
+                into[changed_start + nth / 8] |= 1 << (nth % 8);
+                let (value, base) = (values[column], bases.get(column).copied().unwrap_or(0));
+                if toggled & bit != 0 {
+                    into.push(0);
+                    into.extend_from_slice(&value.to_le_bytes());
+                } else if flags.floats & bit != 0 {
+                    put_varint(into, (value ^ base).swap_bytes());
+                } else {
+                    put_varint(into, zigzag((value as i64).wrapping_sub(base as i64)));
+                }
             }
-            into[changed + nth / 8] |= 1 << (nth % 8);
+            before += flags.present.count_ones() as usize;
         }
     }
 
@@ -140,9 +240,7 @@ impl Tail {
             self.time = 0;
             self.step = 0;
             self.since_restart = 0;
-            for (tag, bits) in self.tags.iter_mut().zip(&mut self.bits) {
-                (*tag, *bits) = (0, 0);
-            }
+            self.words.fill(0);
         } else {
             if self.since_restart == 0 {
                 return Err(Malformed("a run does not begin with a restart"));
@@ -165,11 +263,10 @@ impl Tail {
         if head & WIDTH != 0 {
             let width = reader.varint()?;
             let width = usize::try_from(width).unwrap_or(usize::MAX);
-            if width > COLUMNS_MAX || (width < self.bits.len() && !is_restart) {
+            if width > COLUMNS_MAX || (width < self.width() && !is_restart) {
                 return Err(Malformed("a row has an impossible number of columns"));
             }
-            self.bits.resize(width, 0);
-            self.tags.resize(width, 0);
+            self.set_width(width);
         }
         self.decode_cells(head & SPARSE != 0, reader)?;
         self.since_restart += 1;
@@ -177,52 +274,104 @@ impl Tail {
     }
 
     fn decode_cells(&mut self, is_sparse: bool, reader: &mut Reader<'_>) -> Result<(), Malformed> {
-        let width = self.bits.len();
-        let mut present = width;
-        if is_sparse {
-            let bitmap = reader.bytes(width.div_ceil(8))?;
-            present = 0;
-            for (tags, byte) in self.tags.chunks_mut(8).zip(bitmap) {
-                for (bit, tag) in tags.iter_mut().enumerate() {
-                    let is_present = byte >> bit & 1;
-                    *tag = *tag & FLOAT | is_present << 1;
-                    present += usize::from(is_present);
-                }
-            }
-        } else {
-            for tag in &mut self.tags {
-                *tag |= PRESENT;
-            }
+        let width = self.width();
+        let (bits, present, floats) = self.parts_mut();
+        let bitmap = if is_sparse { reader.bytes(width.div_ceil(8))? } else { &[] };
+        let mut count = 0;
+        for (block, word) in present.iter_mut().enumerate() {
+            let there = lowest(width - block * BLOCK);
+            *word = if is_sparse { there & bits_at(bitmap, block * BLOCK) } else { there };
+            count += word.count_ones() as usize;
         }
-        let changed = reader.bytes(present.div_ceil(8))?;
-        let cells =
-            self.tags.iter_mut().zip(&mut self.bits).filter(|(tag, _)| **tag & PRESENT != 0);
-        for (nth, (tag, bits)) in cells.enumerate() {
-            if changed.get(nth / 8).is_none_or(|byte| byte >> (nth % 8) & 1 == 0) {
-                continue;
+        let bitmap = reader.bytes(count.div_ceil(8))?;
+        let mut before = 0;
+        for ((values, present), floats) in bits.chunks_mut(BLOCK).zip(present).zip(floats) {
+            let count = present.count_ones() as usize;
+            let mut changed = bits_at(bitmap, before) & lowest(count);
+            before += count;
+            if count < values.len() {
+                changed = spread(changed, *present);
             }
-            match (reader.varint()?, *tag & FLOAT) {
-                (0, _) => {
-                    *tag ^= FLOAT;
-                    *bits = reader.u64()?;
-                }
-                (delta, FLOAT) => *bits ^= delta.swap_bytes(),
-                (delta, _) => *bits = (*bits as i64).wrapping_add(unzigzag(delta)) as u64,
+            while changed != 0 {
+                let column = changed.trailing_zeros() as usize;
+                let bit = changed & changed.wrapping_neg();
+                changed ^= bit;
+                let Some(value) = values.get_mut(column) else { break };
+                *value = match (reader.varint()?, *floats & bit != 0) {
+                    (0, _) => {
+                        *floats ^= bit;
+                        reader.u64()?
+                    }
+                    (delta, true) => *value ^ delta.swap_bytes(),
+                    (delta, false) => (*value as i64).wrapping_add(unzigzag(delta)) as u64,
+                };
             }
         }
         Ok(())
     }
 }
 
-fn parts_of(value: Value) -> (u8, u64) {
+/// Which of at most 64 values differ from their bases; a base that is not there is 0.
+#[inline]
+fn differences(values: &[u64], bases: &[u64]) -> u64 {
+    let (with, without) = values.split_at(values.len().min(bases.len()));
+    let mut changed = 0;
+    for (column, (value, base)) in with.iter().zip(bases).enumerate() {
+        changed |= u64::from(value != base) << column;
+    }
+    for (column, value) in without.iter().enumerate() {
+        changed |= u64::from(*value != 0) << (with.len() + column);
+    }
+    changed
+}
+
+/// The lowest bits of a word, all of them from 64 on.
+#[inline]
+fn lowest(count: usize) -> u64 {
+    if count >= BLOCK { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// Up to 64 bits from an offset on; what is not there is 0.
+#[inline]
+fn bits_at(bytes: &[u8], offset: usize) -> u64 {
+    let (bytes, shift) = (bytes.get(offset / 8..).unwrap_or_default(), offset % 8);
+    let mut word = 0;
+    for (index, byte) in bytes.iter().take(8).enumerate() {
+        word |= u64::from(*byte) << (8 * index);
+    }
+    if shift == 0 {
+        return word;
+    }
+    let next = bytes.get(8).map_or(0, |byte| u64::from(*byte));
+    word >> shift | next << (BLOCK - shift)
+}
+
+/// Puts the lowest bits of a word to the places that are set in a mask, in order.
+fn spread(mut bits: u64, mut mask: u64) -> u64 {
+    let mut spread = 0;
+    while bits != 0 && mask != 0 {
+        let place = mask & mask.wrapping_neg();
+        if bits & 1 == 1 {
+            spread |= place;
+        }
+        bits >>= 1;
+        mask ^= place;
+    }
+    spread
+}
+
+/// Whether it is a float, and its bits.
+#[inline]
+fn parts_of(value: Value) -> (bool, u64) {
     match value {
-        Value::Int(value) => (0, value as u64),
-        Value::Float(value) => (FLOAT, value.to_bits()),
+        Value::Int(value) => (false, value as u64),
+        Value::Float(value) => (true, value.to_bits()),
     }
 }
 
-fn value_of(tag: u8, bits: u64) -> Value {
-    if tag & FLOAT == 0 { Value::Int(bits as i64) } else { Value::Float(f64::from_bits(bits)) }
+#[inline]
+fn value_of(is_float: bool, bits: u64) -> Value {
+    if is_float { Value::Float(f64::from_bits(bits)) } else { Value::Int(bits as i64) }
 }
 
 #[cfg(test)]
@@ -241,11 +390,20 @@ mod tests {
         ]
     }
 
+    fn cells_of(given: &[Option<Value>]) -> Cells {
+        let mut cells = Cells::default();
+        cells.clear(given.len());
+        for (column, value) in given.iter().enumerate() {
+            value.iter().for_each(|value| cells.set(column, *value));
+        }
+        cells
+    }
+
     proptest! {
         #[test]
         fn rows_come_back_bit_for_bit_whatever_their_types_and_gaps(
             rows in prop::collection::vec(
-                (1_u64..5, 1_i64..100_000, prop::collection::vec(cell(), 1..12)), 1..150),
+                (1_u64..5, 1_i64..100_000, prop::collection::vec(cell(), 1..150)), 1..150),
         ) {
             let (mut seq, mut time, mut width) = (7, -1_000_000_000_000, 0);
             let (mut writer, mut reader) = (Tail::default(), Tail::default());
@@ -256,7 +414,7 @@ mod tests {
                 cells.resize(width, None);
                 cells[0] = cells[0].or(Some(Value::Int(1)));
                 let mut bytes = Vec::new();
-                writer.encode(seq, time, &cells, &mut bytes);
+                writer.encode(seq, time, &cells_of(&cells), &mut bytes);
                 prop_assert!(bytes.len() <= ROW_BYTES_MAX);
                 writer.decode(&mut Reader::new(&bytes)).unwrap();
                 let mut input = Reader::new(&bytes);
@@ -280,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_row_that_repeats_its_predecessor_costs_two_bytes_and_a_bit_per_column() {
-        let cells = [Some(Value::Int(1 << 40)); 8];
+        let cells = cells_of(&[Some(Value::Int(1 << 40)); 8]);
         let mut tail = Tail::default();
         let mut bytes = Vec::new();
         for row in 1..=3 {

@@ -43,7 +43,11 @@ impl WalWriter {
     /// The bytes are with the operating system afterwards, not yet on the disk.
     pub fn append(&mut self, record: &mut [u8]) -> Result<(), AppendFailed> {
         let (header, payload) = record.split_at_mut(RECORD_HEADER_BYTES);
-        assert!(payload.len() <= PAYLOAD_BYTES_MAX, "bug: a batch was not cut into records (W4)");
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            let (path, max) = (self.path.clone(), PAYLOAD_BYTES_MAX as u64);
+            let error = Error::TooLarge { path, what: "bytes of a batch", max };
+            return Err(AppendFailed { error, leaves_debris: false });
+        }
         header[..4].copy_from_slice(&RECORD_MAGIC);
         header[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
         header[8..].copy_from_slice(&record_crc(self.file_id, self.len, payload).to_le_bytes());
@@ -71,5 +75,22 @@ impl WalWriter {
     /// Length of the file in bytes.
     pub fn len(&self) -> u64 {
         self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::faulty::FaultyVfs;
+
+    #[test]
+    fn a_record_beyond_the_limit_is_refused_and_leaves_nothing() {
+        let vfs = FaultyVfs::new();
+        let mut writer = WalWriter::create(&vfs, "/w".into(), 9).unwrap();
+        let len = writer.len();
+        let mut record = vec![0; RECORD_HEADER_BYTES + PAYLOAD_BYTES_MAX + 1];
+        let failed = writer.append(&mut record).unwrap_err();
+        assert!(matches!(failed.error, Error::TooLarge { .. }) && !failed.leaves_debris);
+        assert_eq!((writer.len(), writer.file().size().unwrap()), (len, len));
     }
 }

@@ -139,3 +139,30 @@ fn one_sample_of_the_far_future_does_not_shut_out_those_of_today() {
     let old = store.append_rows(at(NOON - 2 * HOUR), [&row], Ack::Memory).unwrap();
     assert_eq!(old.rejected.total(), 1);
 }
+
+#[test]
+fn a_set_that_a_call_repeats_ten_thousand_times_costs_two_records() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let rows: Vec<_> = (0..10_000).map(|value| row("a", [("m", value)])).collect();
+    let report = store.append_rows(at(NOON), &rows, Ack::Memory).unwrap();
+    assert_eq!((report.accepted, report.replaced, report.duplicate), (10_000, 9_999, 0));
+    assert_eq!(store.stats().batches, 2);
+    let mut expected = Contents::new();
+    expect(&mut expected, NOON, &rows[9_999]);
+    assert_eq!(contents(&store.snapshot()), expected);
+}
+
+#[test]
+fn a_batch_of_huge_labels_is_cut_by_what_it_defines() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let rows: Vec<_> =
+        (0..700).map(|pod| row(&format!("{pod}{}", "x".repeat(60_000)), [("m", 1)])).collect();
+    let report = store.append_rows(at(NOON), &rows, Ack::Memory).unwrap();
+    assert_eq!(report.accepted, 700);
+    // 42 MB in records of about 16 MiB.
+    assert_eq!(store.stats().batches, 3);
+    drop(store);
+    assert_eq!(contents(&open(&vfs, &clock).snapshot()).len(), 700);
+}

@@ -1,8 +1,10 @@
 //! Random operations against a map: whatever the order of appends, late rows, duplicates, flushes
 //! and reopenings, a read gives what the last append said.
 
-use heapster_core::series::Row;
-use heapster_core::{Labels, MetricKind, MetricValue, TimeRange, Value};
+use heapster_core::series::{Row, rows_of};
+use heapster_core::{
+    DataBatch, EntityKey, EntityType, Labels, MetricKind, MetricSet, MetricValue, TimeRange, Value,
+};
 use heapster_store::vfs::faulty::FaultyVfs;
 use heapster_store::{Ack, LateWindow, Store, StoreOptions};
 use proptest::prelude::*;
@@ -104,5 +106,80 @@ proptest! {
         prop_assert_eq!(&contents(&store.snapshot()), &expected);
         prop_assert_eq!(&contents(&snapshot), &expected, "an old snapshot outlives a flush");
         prop_assert!(store.verify().is_empty());
+    }
+}
+
+/// A pod's set: which of its metrics and file systems it has now, and whether its labels changed.
+#[derive(Clone, Debug)]
+struct Pod {
+    number: u8,
+    metrics: u8,
+    volumes: Vec<u8>,
+    is_relabelled: bool,
+}
+
+fn a_pod() -> impl Strategy<Value = Pod> {
+    (0_u8..5, 0_u8..8, prop::collection::vec(0_u8..3, 0..4), prop::bool::weighted(0.1)).prop_map(
+        |(number, metrics, volumes, is_relabelled)| Pod { number, metrics, volumes, is_relabelled },
+    )
+}
+
+fn set_of(pod: &Pod, value: i64) -> MetricSet {
+    let mut set = MetricSet::new(EntityType::Pod);
+    set.labels.set("pod_name", format!("pod-{}", pod.number));
+    if pod.is_relabelled {
+        // Hidden by the label of the same name of the volumes.
+        set.labels.set("resource_id", "pod");
+    }
+    for name in ["cpu", "memory", "network"]
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| pod.metrics >> bit & 1 == 1)
+    {
+        set.metrics.set(*name.1, MetricValue::gauge(value));
+    }
+    for volume in &pod.volumes {
+        let own = Labels::from_iter([("resource_id", format!("Volume:{volume}"))]);
+        set.push_labeled("filesystem/usage", &own, value + i64::from(*volume));
+    }
+    set
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whether a set comes where it came last time, elsewhere, again or not at all, and whether an
+    /// append in between failed.
+    #[test]
+    fn batches_of_sets_are_read_back_as_the_rows_they_stand_for(
+        batches in prop::collection::vec(
+            (prop::collection::vec(a_pod(), 0..8), prop::bool::weighted(0.1)), 1..40),
+    ) {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        let store = open(&vfs, &clock);
+        let mut expected = Contents::new();
+        for (index, (pods, fails)) in batches.iter().enumerate() {
+            clock.step(MINUTE);
+            let mut batch = DataBatch::new(at(clock.millis()));
+            for (position, pod) in pods.iter().enumerate() {
+                let key = EntityKey::pod("shop", format!("{position}"));
+                batch.sets.insert(key, set_of(pod, index as i64));
+            }
+            if *fails {
+                vfs.set_capacity(Some(0));
+                let result = store.append(&batch, Ack::Buffered);
+                vfs.set_capacity(None);
+                prop_assert!(result.is_err() || batch.sets.values().all(|set| rows_of(set).is_empty()));
+                continue;
+            }
+            let report = store.append(&batch, Ack::Buffered).unwrap();
+            let rows: Vec<Row> = batch.sets.values().flat_map(rows_of).collect();
+            let sent: usize = rows.iter().map(|row| row.cells.len()).sum();
+            prop_assert_eq!(report.accepted + report.duplicate, sent as u64);
+            rows.iter().for_each(|row| expect(&mut expected, clock.millis(), row));
+        }
+        prop_assert_eq!(&contents(&store.snapshot()), &expected);
+        drop(store);
+        prop_assert_eq!(&contents(&open(&vfs, &clock).snapshot()), &expected);
     }
 }
