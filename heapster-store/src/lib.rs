@@ -51,12 +51,13 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `maintenance`, `recovery`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `segment`, `chunk`.
 
 mod chunk;
 mod clock;
 mod codec;
 mod error;
+mod flush;
 mod head;
 mod maintenance;
 mod manifest;

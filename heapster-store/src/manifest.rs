@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::paths::{Paths, temporary};
 use crate::segment::SegmentInfo;
-use crate::vfs::{Vfs, read_exact_at, write_all_at};
+use crate::vfs::{Vfs, read_exact_at, remove_if_there, write_all_at};
 use crate::wal::bytes::{Malformed, Reader};
 
 const MAGIC: [u8; 8] = *b"HPSTRMAN";
@@ -185,12 +185,7 @@ fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<Manifest>> {
 }
 
 fn write(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> Result<()> {
-    match vfs.remove(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::io("remove", path, source));
-        }
-        _ => {}
-    }
+    remove_if_there(vfs, path).map_err(|source| Error::io("remove", path, source))?;
     let file = vfs.create_new(path).map_err(|source| Error::io("create", path, source))?;
     if let Err(source) = write_all_at(&*file, bytes, 0) {
         let _ = vfs.remove(path);

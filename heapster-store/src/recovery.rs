@@ -13,10 +13,11 @@ use std::time::Duration;
 use heapster_core::{TimeRange, Timestamp};
 
 use crate::error::{Error, Result, with_causes};
+use crate::flush::create_wal;
 use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::Encoder;
-use crate::maintenance::{Upkeep, create_wal};
+use crate::maintenance::Upkeep;
 use crate::manifest::{Loaded, Manifest};
 use crate::options::StoreOptions;
 use crate::paths::{Paths, TEMPORARY, parse_segment, parse_wal};

@@ -1,5 +1,5 @@
 //! [`Store`]: open, append, snapshot, maintain, close. Recovery is in [`crate::recovery`], flushing
-//! and retention in [`crate::maintenance`].
+//! in [`crate::flush`], retention in [`crate::maintenance`].
 //!
 //! Locks, in the order they are taken: `upkeep`, `writer`, `sync`, `view`, then those of a head.
 //! `view` and `counters` are held for a copy only. Readers take `view` and a head's locks, never
@@ -151,8 +151,8 @@ impl Store {
     ///
     /// # Errors
     /// Refused samples are not an error, they are in the report. [`Error::DiskFull`]: nothing of the
-    /// rest of the batch was taken; append it again once there is room. [`Error::Poisoned`]: reopen
-    /// the store. After any error a part of the batch may be in the store; to append it again is
+    /// rest of the batch was taken; append it again once there is room. [`Error::MemoryFull`]: as
+    /// well, once a flush succeeds. [`Error::Poisoned`]: reopen the store. After any error a part of the batch may be in the store; to append it again is
     /// harmless.
     ///
     /// # Panics

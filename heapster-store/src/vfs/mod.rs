@@ -138,6 +138,14 @@ pub trait VfsFile: Debug + Send + Sync {
 /// The bytes of a mapped file; unmapped when dropped.
 pub trait Mapping: Deref<Target = [u8]> + Debug + Send + Sync {}
 
+/// Unlinks a file; fine if it is not there.
+pub(crate) fn remove_if_there(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {
+    match vfs.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 /// Writes all of `bytes` at `offset`, however many calls it takes.
 ///
 /// # Errors

@@ -67,12 +67,16 @@ fn salted_crc(salt: u32, offset: u64, payload: &[u8]) -> u32 {
 mod tests {
     use heapster_core::Value;
 
-    use crate::head::row::Tail;
+    use crate::head::row::{Cells, Tail};
 
     #[test]
     fn the_worked_example_of_the_page_is_what_is_written() {
         let mut row = Vec::new();
-        Tail::default().encode(5, 1000, &[Some(Value::Int(7)), Some(Value::Int(0))], &mut row);
+        let mut cells = Cells::default();
+        cells.clear(2);
+        cells.set(0, Value::Int(7));
+        cells.set(1, Value::Int(0));
+        Tail::default().encode(5, 1000, &cells, &mut row);
         let page = include_str!("../../../docs/format/wal.md");
         let example = page.split("## Worked example").nth(1).unwrap();
         let lines = example.split("```").nth(1).unwrap().lines();
