@@ -415,3 +415,48 @@ fn unpack(tag: Tag, mut body: ByteReader<'_>, count: usize, into: &mut Vec<i64>)
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition: every width is tried, the widest first.
+    fn packing_by_trying(residuals: &[i64], base: i64) -> (u32, usize, usize) {
+        let bits: Vec<u32> =
+            residuals.iter().map(|r| bits_of(r.wrapping_sub(base).cast_unsigned())).collect();
+        let widest = bits.iter().copied().max().unwrap_or(0);
+        let mut best = (widest, 0, usize::MAX);
+        for width in (0..=widest).rev() {
+            let wider = || bits.iter().filter(|bits| **bits > width);
+            let exceptions = wider().count();
+            let patches: usize = wider().map(|bits| 1 + (bits - width).div_ceil(7) as usize).sum();
+            let fields = (residuals.len() * width as usize).div_ceil(8);
+            let bytes = fields + patches + usize::from(exceptions > 0);
+            if bytes < best.2 {
+                best = (width, exceptions, bytes);
+            }
+            if exceptions > residuals.len() / EXCEPTION_VALUES_MIN {
+                break;
+            }
+        }
+        best
+    }
+
+    proptest! {
+        #[test]
+        fn the_width_is_that_of_trying_them_all(
+            values in prop::collection::vec((any::<i64>(), 0_u32..64), 0..130),
+            base in prop_oneof![Just(0), any::<i64>()],
+        ) {
+            let values: Vec<i64> = values.iter().map(|(value, shift)| value >> shift).collect();
+            prop_assert_eq!(packing(&values, base), packing_by_trying(&values, base));
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            let count = sorted.len().min(LOW_OUTLIERS_MAX + 1);
+            prop_assert_eq!(&smallest(&values)[..count], &sorted[..count]);
+        }
+    }
+}
