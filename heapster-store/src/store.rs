@@ -283,6 +283,7 @@ impl Store {
         let applied = writer.applier.apply_sharing(payload, texts);
         let applied = applied.expect("bug: our own record is malformed (W5)");
         assert_eq!(applied.lost_rows, 0, "bug: our own record refers to what is not there (W5)");
+        writer.encoder.settle();
         writer.next_seq += 1;
         self.newest.fetch_max(at.as_millis(), Ordering::AcqRel);
         self.visible.store(applied.seq, Ordering::Release);

@@ -349,6 +349,7 @@ mod tests {
             self.encoder.finish();
             let payload = self.encoder.payload().to_vec();
             self.applier.apply(&payload).unwrap();
+            self.encoder.settle();
             self.payloads.push(payload);
         }
 

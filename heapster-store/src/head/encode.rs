@@ -100,6 +100,8 @@ struct Guess {
 /// What the current batch has brought so far.
 #[derive(Default)]
 struct Batch {
+    /// Whether it is neither in the log nor forgotten.
+    is_open: bool,
     /// Sequence of the first batch of the call.
     call_seq: u64,
     seq: u64,
@@ -169,6 +171,10 @@ impl Encoder {
 
     /// Begins the batches of one call; `seq` is greater than any before.
     pub fn begin_call(&mut self, seq: u64, time: i64) {
+        if self.batch.is_open {
+            // The caller's iterator of rows panicked.
+            self.undo();
+        }
         self.batch.call_seq = seq;
         self.guess.previous = NONE;
         self.guess.plain = None;
@@ -178,6 +184,7 @@ impl Encoder {
     /// Begins a batch; `seq` is greater than any before.
     pub fn begin(&mut self, seq: u64, time: i64) {
         let batch = &mut self.batch;
+        batch.is_open = true;
         batch.seq = seq;
         batch.time = time;
         batch.symbols_start = self.symbol_list.len();
@@ -383,9 +390,15 @@ impl Encoder {
         self.record.get(RECORD_HEADER_BYTES..).unwrap_or_default()
     }
 
+    /// Keeps what the batch defined: its record is in the log and applied.
+    pub fn settle(&mut self) {
+        self.batch.is_open = false;
+    }
+
     /// Forgets what the batch defined: its record did not get into the log.
     pub fn undo(&mut self) {
         let batch = &mut self.batch;
+        batch.is_open = false;
         for number in batch.symbols_start..self.symbol_list.len() {
             let hash = rapidhash_v3_seeded(self.symbol_list[number].as_bytes(), &self.secrets);
             if let Ok(entry) = self.symbols.find_entry(hash, |own| *own == number as u32) {
