@@ -13,6 +13,9 @@ pub struct Metrics(Vec<(Text, MetricValue)>);
 /// About as many plain metrics as a container has; room for them is made at once.
 const USUAL_METRICS: usize = 20;
 
+/// A container has two file systems of five metrics each.
+const USUAL_LABELED_METRICS: usize = 10;
+
 impl Metrics {
     /// No metrics.
     pub const fn new() -> Self {
@@ -126,6 +129,9 @@ impl MetricSet {
 
     /// Adds a labelled gauge.
     pub fn push_labeled(&mut self, name: &'static str, labels: &Labels, value: impl Into<Value>) {
+        if self.labeled_metrics.capacity() == 0 {
+            self.labeled_metrics.reserve(USUAL_LABELED_METRICS);
+        }
         self.labeled_metrics.push(LabeledMetric {
             name: Text::from_static(name),
             labels: labels.clone(),

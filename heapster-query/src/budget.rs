@@ -10,9 +10,12 @@ use crate::error::QueryError;
 pub struct Limits {
     /// Samples read – default 50 million, the limit of Prometheus; about a second of work.
     pub samples_max: usize,
-    /// Points or buckets in the answer – default 500,000, about 50 MB of JSON.
+    /// Points of the answer, where a bucket counts as one and so does each of its values; names of
+    /// a list count as well – default 500,000: up to 50 MB of JSON, and up to 110 MB while buckets
+    /// are being filled.
     pub points_max: usize,
-    /// Samples held at one time for medians and percentiles – default 4 million, 64 MB.
+    /// Samples held at one time for medians and percentiles – default 4 million: 64 MB, up to twice
+    /// that while a list of them grows.
     pub held_max: usize,
 }
 
@@ -55,9 +58,7 @@ impl Budget {
 
     /// Takes the reading of samples.
     pub(crate) fn take_samples(&mut self, count: usize) -> Result<(), QueryError> {
-        if self.cancel.is_cancelled() {
-            return Err(QueryError::Cancelled);
-        }
+        self.check_cancelled()?;
         self.samples = self.samples.saturating_add(count);
         within(self.samples, self.limits.samples_max, "samples")
     }
@@ -70,7 +71,12 @@ impl Budget {
         self.take_points(points)
     }
 
-    /// Takes points or buckets of the answer.
+    /// Whether the answer is still wanted.
+    pub(crate) fn check_cancelled(&self) -> Result<(), QueryError> {
+        if self.cancel.is_cancelled() { Err(QueryError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Takes points of the answer.
     pub(crate) fn take_points(&mut self, count: usize) -> Result<(), QueryError> {
         self.points = self.points.saturating_add(count);
         within(self.points, self.limits.points_max, "points")

@@ -5,7 +5,7 @@
 //! accumulator per bucket, and only medians and percentiles hold samples, those of the buckets that
 //! are still open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,15 +106,41 @@ pub fn raw(
 /// Names of the metrics of an entity in a range, sorted; those of times are left out.
 ///
 /// # Errors
-/// [`QueryError::Storage`].
+/// [`QueryError::TooLarge`] when the budget does not suffice; [`QueryError::Storage`].
 pub fn metric_names(
     snapshot: &dyn Snapshot,
     matchers: Vec<Matcher>,
     range: TimeRange,
+    budget: &mut Budget,
 ) -> Result<Vec<Text>, QueryError> {
+    budget.check_cancelled()?;
     let selector = Selector { matchers, columns: Columns::All, range };
     let mut names = snapshot.column_names(&selector)?;
     names.retain(|name| !is_time_column(name));
+    take_names(names, budget)
+}
+
+/// Values of a label over the sets that satisfy the matchers, whenever they were stored; sorted,
+/// none of them empty.
+///
+/// # Errors
+/// [`QueryError::TooLarge`] when the budget does not suffice; [`QueryError::Storage`].
+pub fn label_values(
+    snapshot: &dyn Snapshot,
+    label: &str,
+    matchers: Vec<Matcher>,
+    budget: &mut Budget,
+) -> Result<Vec<Text>, QueryError> {
+    budget.check_cancelled()?;
+    let selector = Selector { matchers, columns: Columns::All, range: TimeRange::ALL };
+    let mut values = snapshot.label_values(label, &selector)?;
+    values.retain(|value| !value.is_empty());
+    take_names(values, budget)
+}
+
+fn take_names(names: Vec<Text>, budget: &mut Budget) -> Result<Vec<Text>, QueryError> {
+    budget.check_cancelled()?;
+    budget.take_points(names.len())?;
     Ok(names)
 }
 
@@ -164,11 +190,16 @@ pub struct Bucket {
     pub start: Timestamp,
     /// Number of samples, whether asked for or not.
     pub count: u64,
-    /// What was asked for, in the order it was asked in; without [`Aggregation::Count`].
+    /// What was asked for, in the order it was asked in, each once; without [`Aggregation::Count`].
     pub values: Vec<(Aggregation, Value)>,
 }
 
 impl Bucket {
+    /// What it takes of [`crate::Limits::points_max`].
+    pub fn points(&self) -> usize {
+        1 + self.values.len()
+    }
+
     /// The value of an aggregate, if it was asked for.
     pub fn value(&self, aggregation: Aggregation) -> Option<Value> {
         self.values.iter().find(|(own, _)| *own == aggregation).map(|(_, value)| *value)
@@ -197,7 +228,8 @@ pub fn aggregate(
 ) -> Result<Vec<Bucket>, QueryError> {
     let sets = target.select(snapshot, range)?;
     let grid = Grid::new(range, bucket);
-    let mut buckets = Buckets::new(aggregations, sets.len() <= 1);
+    let aggregations = each_once(aggregations);
+    let mut buckets = Buckets::new(&aggregations, sets.len() <= 1);
     let mut samples = Samples::default();
     for set in &sets {
         let mut cursor = set.read(0);
@@ -214,7 +246,13 @@ pub fn aggregate(
             }
         }
     }
-    Ok(buckets.finish())
+    buckets.finish(budget)
+}
+
+/// The aggregations in their order without repetitions, which would only multiply the work.
+fn each_once(aggregations: &[Aggregation]) -> Vec<Aggregation> {
+    let mut seen = BTreeSet::new();
+    aggregations.iter().copied().filter(|aggregation| seen.insert(*aggregation)).collect()
 }
 
 /// Where buckets begin.
@@ -414,7 +452,7 @@ impl<'a> Buckets<'a> {
             let next = match self.parked.remove(&start) {
                 Some(parked) => parked,
                 None => {
-                    budget.take_points(1)?;
+                    budget.take_points(self.points_per_bucket())?;
                     Accumulator::default()
                 }
             };
@@ -432,42 +470,47 @@ impl<'a> Buckets<'a> {
         self.parked.insert(start, accumulator);
     }
 
-    fn finish(mut self) -> Vec<Bucket> {
+    /// As [`Bucket::points`] will say when the bucket is made.
+    fn points_per_bucket(&self) -> usize {
+        let is_value = |aggregation: &&Aggregation| **aggregation != Aggregation::Count;
+        1 + self.aggregations.iter().filter(is_value).count()
+    }
+
+    fn finish(mut self, budget: &Budget) -> Result<Vec<Bucket>, QueryError> {
         self.park();
-        let mut buckets: Vec<Bucket> = self
-            .parked
-            .into_iter()
-            .map(|(start, mut accumulator)| {
-                accumulator.finish(self.aggregations);
-                Bucket { start, count: accumulator.count, values: accumulator.finished }
-            })
-            .collect();
-        for aggregation in self.aggregations {
-            unify(&mut buckets, *aggregation);
+        let mut buckets = Vec::with_capacity(self.parked.len());
+        while let Some((start, mut accumulator)) = self.parked.pop_first() {
+            budget.check_cancelled()?;
+            accumulator.finish(self.aggregations);
+            let values = accumulator.finished;
+            buckets.push(Bucket { start, count: accumulator.count, values });
         }
-        buckets
+        unify(&mut buckets, budget)?;
+        Ok(buckets)
     }
 }
 
-/// Makes the values of one aggregate integers in all buckets, or floats in all.
-fn unify(buckets: &mut [Bucket], aggregation: Aggregation) {
-    let values = |buckets: &mut [Bucket], change: &mut dyn FnMut(&mut Value)| {
-        for bucket in buckets {
-            for (own, value) in &mut bucket.values {
-                if *own == aggregation {
-                    change(value);
-                }
+/// Makes the values of each aggregate integers in all buckets, or floats in all.
+fn unify(buckets: &mut [Bucket], budget: &Budget) -> Result<(), QueryError> {
+    let mut fractional = BTreeSet::new();
+    for bucket in &*buckets {
+        budget.check_cancelled()?;
+        for (aggregation, value) in &bucket.values {
+            if whole(*value).is_none() {
+                fractional.insert(*aggregation);
             }
         }
-    };
-    let mut all_whole = true;
-    values(buckets, &mut |value| all_whole &= whole(*value).is_some());
-    values(buckets, &mut |value| {
-        *value = match whole(*value) {
-            Some(int) if all_whole => Value::Int(int),
-            _ => Value::Float(value.as_f64()),
-        };
-    });
+    }
+    for bucket in buckets {
+        budget.check_cancelled()?;
+        for (aggregation, value) in &mut bucket.values {
+            *value = match whole(*value) {
+                Some(int) if !fractional.contains(aggregation) => Value::Int(int),
+                _ => Value::Float(value.as_f64()),
+            };
+        }
+    }
+    Ok(())
 }
 
 /// The integer that a value is, if it is one.
@@ -648,6 +691,52 @@ mod tests {
     }
 
     #[test]
+    fn a_repeated_aggregation_is_answered_and_paid_for_once() {
+        let store = store_of(&[Value::Int(1); 10]);
+        let snapshot = store.snapshot().unwrap();
+        let repeated = [Aggregation::Max, Aggregation::Count, Aggregation::Min].repeat(1000);
+        let aggregate_within = |points_max| {
+            let limits = Limits { points_max, ..Limits::default() };
+            let mut budget = Budget::new(limits, Cancel::default());
+            let bucket = Some(Duration::from_secs(1));
+            aggregate(&*snapshot, &target(), TimeRange::ALL, bucket, &repeated, &mut budget)
+        };
+        let buckets = aggregate_within(30).unwrap();
+        let values = [Aggregation::Max, Aggregation::Min].map(|own| (own, Value::Int(1)));
+        assert!(buckets.iter().all(|bucket| bucket.values == values && bucket.points() == 3));
+        let error = aggregate_within(29).unwrap_err();
+        assert!(matches!(error, QueryError::TooLarge { what: "points", limit: 29 }), "{error:?}");
+    }
+
+    #[test]
+    fn lists_of_names_keep_to_the_budget() {
+        let store = MemoryStorage::new();
+        for name in ["a", "b", "c"] {
+            let labels = Labels::from_iter([("type", "node"), ("nodename", name)]);
+            let cells = vec![(name.into(), MetricValue::gauge(1))];
+            store.append(at(1), &[Row { labels, cells }]);
+        }
+        let snapshot = store.snapshot().unwrap();
+        let matchers = || vec![Matcher::equal("type", "node")];
+        let both = |points_max, cancel: Cancel| {
+            let limits = Limits { points_max, ..Limits::default() };
+            let mut budget = Budget::new(limits, cancel.clone());
+            let names = metric_names(&*snapshot, matchers(), TimeRange::ALL, &mut budget);
+            let mut budget = Budget::new(limits, cancel);
+            [names, label_values(&*snapshot, "nodename", matchers(), &mut budget)]
+        };
+        for names in both(3, Cancel::default()) {
+            assert_eq!(names.unwrap(), ["a", "b", "c"]);
+        }
+        for names in both(2, Cancel::default()) {
+            assert!(matches!(names, Err(QueryError::TooLarge { what: "points", limit: 2 })));
+        }
+        let cancel = Cancel::default();
+        cancel.cancel();
+        assert!(both(3, cancel).iter().all(|names| matches!(names, Err(QueryError::Cancelled))));
+    }
+
+    #[test]
     fn the_columns_of_times_are_not_metrics() {
         let store = MemoryStorage::new();
         let time = heapster_core::series::SCRAPE_COLUMN;
@@ -656,7 +745,9 @@ mod tests {
         store.append(at(1), &[Row { labels, cells: cells.into() }]);
         let snapshot = store.snapshot().unwrap();
         let matchers = vec![Matcher::equal("type", "node")];
-        let names = metric_names(&*snapshot, matchers.clone(), TimeRange::ALL).unwrap();
+        let names =
+            metric_names(&*snapshot, matchers.clone(), TimeRange::ALL, &mut Budget::default());
+        let names = names.unwrap();
         assert_eq!(names, ["m"]);
         let hidden = Target::plain(matchers, time);
         assert!(

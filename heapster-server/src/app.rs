@@ -1,8 +1,8 @@
 //! [`App`]: a store with a collector that fills it; and [`serve`], which adds the HTTP APIs.
 //!
 //! ```text
-//! start: store → newest batch → sources → sinks → collector → upkeep ( → HTTP )
-//! stop:  HTTP, rounds → sinks → upkeep → sync and close
+//! start: ( listener → ) sinks → store → newest batch → sources → upkeep → collector ( → HTTP )
+//! stop:  rounds → sinks, and HTTP at the same time → upkeep → sync and close
 //! ```
 //!
 //! An [`App`] needs no HTTP side: other programs embed it to collect and query in-process.
@@ -17,13 +17,13 @@ use std::thread;
 use std::time::Duration;
 
 use heapster_core::cluster::{ClusterView, NoCluster};
-use heapster_core::pipeline::{Sink, SourceProvider};
+use heapster_core::pipeline::{BoxFuture, Sink, SourceProvider};
 use heapster_core::processors::{LabelCopier, standard};
 use heapster_core::storage::StorageError;
 use heapster_store::{Ack, Clock, OpenReport, Retention, Store, StoreOptions, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -50,6 +50,11 @@ const INSECURE: Family = Family {
     help: "1 when the APIs are served beyond loopback without TLS and authentication.",
     kind: FamilyKind::Gauge,
 };
+const WATCH_FAILING: Family = Family {
+    name: "heapster_watch_failing",
+    help: "1 while the API server cannot be read for objects of this kind; those known stay in use.",
+    kind: FamilyKind::Gauge,
+};
 const UPKEEP_FAILURES: Family = Family {
     name: "heapster_store_maintenance_failures_total",
     help: "Steps of the store's maintenance that failed.",
@@ -58,10 +63,16 @@ const UPKEEP_FAILURES: Family = Family {
 
 /// How often the store is maintained: what a power failure may cost under [`Ack::Buffered`].
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
+/// How long stopping takes in all.
+const STOP_MAX: Duration = Duration::from_millis(9_500);
 /// How long requests get to finish at the end.
 const HTTP_STOP_MAX: Duration = Duration::from_secs(3);
-/// How long the store gets to finish its upkeep, and to sync and close.
-const STORE_STOP_MAX: Duration = Duration::from_millis(2_500);
+/// How long the store's maintenance gets to finish the step it is at.
+const UPKEEP_STOP_MAX: Duration = Duration::from_millis(1_500);
+/// How long reads that nobody waits for any more get to let go of the store.
+const RELEASE_MAX: Duration = Duration::from_millis(500);
+/// How long the first round waits for a cluster's objects.
+const SYNC_MAX: Duration = Duration::from_secs(5);
 
 /// What an [`App`] consists of.
 #[derive(Clone, Debug)]
@@ -205,8 +216,6 @@ pub struct App {
     /// Absent when there is no source.
     collector: Option<Collector>,
     upkeep: Upkeep,
-    /// Keeps the watches of a cluster alive.
-    _kubernetes: Option<Kubernetes>,
 }
 
 impl App {
@@ -231,9 +240,15 @@ impl App {
             live.publish(Arc::clone(batch));
         }
 
-        let upkeep = Upkeep::start(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&registry))?;
         let Origin { sources, cluster, kubernetes } =
             origin(&options.source, &registry, &clock).await?;
+        let mut pace = options.collector;
+        if let Some(max_parallel) = kubernetes.as_ref().and_then(|one| one.max_parallel) {
+            pace.scrapes_max = max_parallel;
+        }
+        let ready = ready(kubernetes.as_ref());
+        let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
+        let upkeep = Upkeep::start(kept, time, Arc::clone(&registry), kubernetes)?;
         let collector = sources.map(|sources| {
             let sink = StoreSink::new(
                 Arc::clone(&store),
@@ -243,15 +258,16 @@ impl App {
             );
             let parts = collector::Parts {
                 sources,
+                ready,
                 processors: standard(cluster, options.copier, previous.as_deref()),
                 store: Some(Arc::new(sink) as Arc<dyn Sink>),
                 sinks,
                 clock: Arc::clone(&clock),
                 registry: Arc::clone(&registry),
             };
-            Collector::start(parts, options.collector)
+            Collector::start(parts, pace)
         });
-        Ok(Self { store, live, clock, registry, collector, upkeep, _kubernetes: kubernetes })
+        Ok(Self { store, live, clock, registry, collector, upkeep })
     }
 
     /// The store.
@@ -289,28 +305,66 @@ impl App {
         }
     }
 
-    /// Stops collecting, works off the sinks' queues, and syncs and closes the store. Takes little
-    /// more than nine seconds, whatever sources, sinks and disks do.
+    /// Stops collecting, works off the sinks' queues, and syncs and closes the store. Takes less
+    /// than ten seconds, whatever sources, sinks and disks do.
     ///
     /// # Errors
     /// The store could not be closed in order.
     pub async fn stop(self) -> Result<(), AppError> {
-        if let Some(collector) = self.collector {
-            collector.stop(StopLimits::default()).await;
-        }
-        self.upkeep.stop().await;
-        let store = self.store;
-        // Whoever embeds us may still hold the store, and an abandoned append does; then it is
-        // synced now and closed when the last one lets go.
-        let close = in_background(move || match Arc::try_unwrap(store) {
-            Ok(store) => store.close(),
-            Err(shared) => shared.sync(),
-        });
-        match timeout(STORE_STOP_MAX, close).await {
+        self.stop_with(std::future::ready(())).await
+    }
+
+    /// As [`App::stop`]; the store is closed when `readers` have ended as well.
+    async fn stop_with(self, readers: impl Future<Output = ()>) -> Result<(), AppError> {
+        let deadline = Instant::now() + STOP_MAX;
+        let collector = async {
+            if let Some(collector) = self.collector {
+                collector.stop(StopLimits::default()).await;
+            }
+        };
+        tokio::join!(collector, readers);
+        self.upkeep.stop(deadline).await;
+        let close = async {
+            let store = sole_owner(self.store).await;
+            in_background(move || match store {
+                Ok(store) => store.close(),
+                // Closed when the last one lets go.
+                Err(shared) => shared.sync(),
+            })
+            .await
+        };
+        match timeout_at(deadline, close).await {
             Ok(closed) => closed?.map_err(|error| AppError::Close(error.into())),
             Err(elapsed) => Err(AppError::Close(elapsed.into())),
         }
     }
+}
+
+/// The store once nobody else holds it. Reads and appends that were given up let go of it soon;
+/// whoever embeds us may keep it.
+async fn sole_owner(mut store: Arc<Store>) -> Result<Store, Arc<Store>> {
+    let deadline = Instant::now() + RELEASE_MAX;
+    loop {
+        store = match Arc::try_unwrap(store) {
+            Ok(store) => return Ok(store),
+            Err(shared) if Instant::now() >= deadline => return Err(shared),
+            Err(shared) => shared,
+        };
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Resolves when a cluster's objects are known, so that the first batch has its labels and requests,
+/// or when that takes too long.
+fn ready(kubernetes: Option<&Kubernetes>) -> BoxFuture<'static, ()> {
+    let synced = kubernetes.map(|one| one.synced.clone());
+    Box::pin(async move {
+        if let Some(mut synced) = synced
+            && timeout(SYNC_MAX, synced.wait_for(|synced| *synced)).await.is_err()
+        {
+            warn!("the cluster's objects are not known yet; the first batches lack labels");
+        }
+    })
 }
 
 /// Runs what may wait for a disk away from the threads that serve.
@@ -398,6 +452,7 @@ impl Upkeep {
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
         registry: Arc<Registry>,
+        kubernetes: Option<Kubernetes>,
     ) -> Result<Self, AppError> {
         let (stop, stopped) = std_mpsc::channel();
         let (fail, failed) = mpsc::channel(1);
@@ -407,6 +462,7 @@ impl Upkeep {
             {
                 let outcome = catch_unwind(AssertUnwindSafe(|| store.maintain()));
                 telemetry::store::record(&registry, &store.stats());
+                record_watches(&registry, kubernetes.as_ref());
                 let error = match outcome {
                     Ok(Ok(_)) => continue,
                     Ok(Err(error)) => error,
@@ -446,12 +502,19 @@ impl Upkeep {
     }
 
     /// Ends the thread and waits for it, but not for long.
-    async fn stop(self) {
+    async fn stop(self, deadline: Instant) {
         drop(self.stop);
         let join = tokio::task::spawn_blocking(move || self.thread.join());
-        if timeout(STORE_STOP_MAX, join).await.is_err() {
+        if timeout_at(deadline.min(Instant::now() + UPKEEP_STOP_MAX), join).await.is_err() {
             warn!("the store's maintenance does not end and is abandoned");
         }
+    }
+}
+
+fn record_watches(registry: &Registry, kubernetes: Option<&Kubernetes>) {
+    for watch in kubernetes.map(Kubernetes::watches).unwrap_or_default() {
+        let labels = [("resource", watch.resource.as_str())];
+        registry.set(&WATCH_FAILING, &labels, f64::from(u8::from(watch.failure.is_some())));
     }
 }
 
@@ -460,19 +523,11 @@ impl Upkeep {
 /// # Errors
 /// [`AppError`]: could not start, or cannot go on.
 pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppError> {
+    // First, so that a second server by mistake touches nothing.
+    let (address, listener) = listen(config.listen).await?;
     let mut options = AppOptions::from(config);
     options.store.clock = Arc::new(SystemClock::new());
     let mut app = App::start(options).await?;
-    let address = config.listen;
-    let listener = TcpListener::bind(address).await;
-    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) = match bound {
-        Ok(bound) => bound,
-        Err(source) => {
-            app.stop().await?;
-            return Err(AppError::Listen { address, source });
-        }
-    };
     let insecure = !address.ip().is_loopback();
     app.registry.set(&INSECURE, &[], f64::from(u8::from(insecure)));
     if insecure {
@@ -490,6 +545,7 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
             disable_export: config.disable_export,
             profiling: config.profiling,
             resolution: config.resolution,
+            is_collecting: app.collector.is_some(),
             ..ApiOptions::default()
         },
     });
@@ -497,15 +553,30 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
     let server = tokio::spawn(http::serve(listener, Arc::new(router), limits, closing));
     let (source, dir) = (config.source.key(), config.data_dir.display());
-    info!("collecting {source} every {:?} into {dir}", config.resolution);
+    if app.collector.is_some() {
+        info!("collecting {source} every {:?} into {dir}", config.resolution);
+    } else {
+        info!("collecting nothing, serving what is stored in {dir}");
+    }
     info!("serving on http://{address}/");
 
     tokio::select! {
         () = stop.cancelled() => info!("stopping"),
         error = app.failed() => return Err(error),
     }
-    let (stopped, _) = tokio::join!(app.stop(), server);
-    stopped?;
+    app.stop_with(async {
+        // Fails only when it panicked, and then it has ended as well.
+        let _ = server.await;
+    })
+    .await?;
     info!("stopped; everything is stored");
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), AppError> {
+    let bind = async {
+        let listener = TcpListener::bind(address).await?;
+        Ok((listener.local_addr()?, listener))
+    };
+    bind.await.map_err(|source| AppError::Listen { address, source })
 }

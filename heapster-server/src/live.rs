@@ -32,7 +32,9 @@ impl Live {
 
     /// Publishes a stored batch, whatever its timestamp: the last one stored is the newest.
     pub fn publish(&self, batch: Arc<DataBatch>) {
-        *self.latest.write() = Some(batch);
+        let before = self.latest.write().replace(batch);
+        // Freeing a large batch takes a while; readers must not wait for it.
+        drop(before);
     }
 }
 

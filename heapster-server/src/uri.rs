@@ -14,18 +14,26 @@ const TRUE: [&str; 6] = ["1", "t", "T", "TRUE", "true", "True"];
 const FALSE: [&str; 6] = ["0", "f", "F", "FALSE", "false", "False"];
 
 /// Options whose values must not reach a log.
-const SECRET_OPTIONS: [&str; 10] = [
+const SECRET_OPTIONS: [&str; 15] = [
+    "accesskey",
     "apikey",
+    "auth_token",
+    "essecretkey",
+    "esusersecret",
     "key",
     "pass",
     "password",
     "pw",
     "secret",
     "sasl_password",
+    "secretkey",
     "token",
     "user_password",
     "writekey",
 ];
+
+/// How much of an option's value an error repeats.
+const SHOWN_CHARS_MAX: usize = 120;
 
 /// A source or sink as the command line names it.
 ///
@@ -46,17 +54,14 @@ pub struct Uri {
 
 /// Why a flag's value is not a source or sink.
 ///
-/// Says which option is meant and what would be accepted. Never repeats an option's value, which
-/// may be a password.
+/// Says which option is meant, its value and what would be accepted. A value that may be a password
+/// is hidden.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UriError {
     /// Nothing before the first colon.
-    #[error("missing uri key in '{flag}'")]
-    MissingKey {
-        /// The flag's value.
-        flag: String,
-    },
+    #[error("missing uri key: expected KEY or KEY:URL")]
+    MissingKey,
     /// What follows the key is no URL.
     #[error("the URL after '{key}:' is not usable: {reason}")]
     BadUrl {
@@ -66,12 +71,14 @@ pub enum UriError {
         reason: &'static str,
     },
     /// An option's value is not of its type.
-    #[error("option {option} of '{key}' has invalid syntax: expected {expected}")]
+    #[error("option {option} of '{key}' {}expected {expected}", cannot_be(value.as_deref()))]
     BadOption {
         /// The key.
         key: String,
         /// The option's name.
         option: String,
+        /// Its value, cut when very long; `None` when the option is not given.
+        value: Option<String>,
         /// What would be accepted.
         expected: Cow<'static, str>,
     },
@@ -99,7 +106,7 @@ impl Uri {
     ) -> Result<Self, UriError> {
         let (key, rest) = flag.split_once(':').unwrap_or((flag, ""));
         if key.is_empty() {
-            return Err(UriError::MissingKey { flag: flag.to_owned() });
+            return Err(UriError::MissingKey);
         }
         let url = expand(rest, environment);
         let parts = Parts::split(&url)
@@ -188,6 +195,10 @@ impl Uri {
         UriError::BadOption {
             key: self.key.clone(),
             option: name.to_owned(),
+            value: self.option(name).map(|value| {
+                let shown = if is_secret(name) { "***" } else { value };
+                shown.chars().take(SHOWN_CHARS_MAX).collect()
+            }),
             expected: expected.into(),
         }
     }
@@ -229,13 +240,21 @@ impl Uri {
         }
         text.push_str(&self.path);
         for (index, (name, value)) in self.options.iter().enumerate() {
-            let lower = name.to_ascii_lowercase();
-            let shown = if SECRET_OPTIONS.contains(&lower.as_str()) { "***" } else { value };
+            let shown = if is_secret(name) { "***" } else { value };
             text.push(if index == 0 { '?' } else { '&' });
             text.push_str(&format!("{name}={shown}"));
         }
         text
     }
+}
+
+/// Whether an option's value must not be shown.
+fn is_secret(option: &str) -> bool {
+    SECRET_OPTIONS.contains(&option.to_ascii_lowercase().as_str())
+}
+
+fn cannot_be(value: Option<&str>) -> String {
+    value.map_or_else(|| "is missing: ".to_owned(), |value| format!("cannot be {value:?}: "))
 }
 
 impl FromStr for Uri {
@@ -401,8 +420,10 @@ mod tests {
 
     #[test]
     fn what_is_no_uri_is_refused() {
-        assert_eq!(parse("").unwrap_err().to_string(), "missing uri key in ''");
-        assert_eq!(parse(":x").unwrap_err().to_string(), "missing uri key in ':x'");
+        for flag in ["", ":x", ":http://u:hush@h"] {
+            let error = parse(flag).unwrap_err().to_string();
+            assert_eq!(error, "missing uri key: expected KEY or KEY:URL");
+        }
         for flag in
             ["k::x", "k:http://h:x", "k:http://h:70000", "k:http://[::1", "k:http://h:+1", "k:a b"]
         {
@@ -418,7 +439,7 @@ mod tests {
         assert_eq!((uri.bool_option("b"), uri.bool_option("z")), (Ok(Some(true)), Ok(None)));
         assert_eq!((uri.int_option("d"), uri.option("f")), (Ok(Some(-7)), Some("& x")));
         let error = uri.bool_option("c").unwrap_err().to_string();
-        assert_eq!(error, "option c of 'k' has invalid syntax: expected true or false");
+        assert_eq!(error, "option c of 'k' cannot be \"yes\": expected true or false");
         assert!(uri.bool_option("e").is_err() && uri.int_option("e").is_err());
         assert!(uri.int_option("c").is_err());
     }
@@ -433,6 +454,10 @@ mod tests {
 
     #[test]
     fn secrets_are_not_printed_for_logs() {
+        let uri = parse("elasticsearch:?esUserSecret=hush").unwrap();
+        assert_eq!(format!("{uri:?}"), "elasticsearch:?esUserSecret=***");
+        let error = uri.bad_option("esUserSecret", "a word").to_string();
+        assert!(error.contains("\"***\"") && !error.contains("hush"), "{error}");
         let uri = parse("influxdb:http://u:hush@h:1/p?pw=hush&db=k8s").unwrap();
         assert_eq!(format!("{uri:?}"), "influxdb:http://***@h:1/p?pw=***&db=k8s");
     }

@@ -60,6 +60,13 @@ pub enum Error {
         /// The operation that failed.
         op: &'static str,
     },
+    /// Memory is at twice its ceiling, and what it holds cannot be flushed: see
+    /// [`crate::Stats::last_error`]. Nothing is taken until a flush succeeds.
+    #[error("memory is full: {max} bytes are waiting for a flush that fails")]
+    MemoryFull {
+        /// The bytes at which nothing more is taken.
+        max: usize,
+    },
     /// Another process writes to the store.
     #[error("could not lock {}: {holder} holds it", path.display())]
     Locked {
@@ -67,12 +74,6 @@ pub enum Error {
         path: PathBuf,
         /// Who holds it, as far as known.
         holder: String,
-    },
-    /// The store was opened for reading only.
-    #[error("could not {op}: the store is open read-only")]
-    ReadOnly {
-        /// What was asked for.
-        op: &'static str,
     },
     /// The directory holds something, but not a store.
     #[error("{} is not a heapster store: {what}", path.display())]
@@ -88,10 +89,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of the file system; a full disk gets its own variant.
+    /// An error of the file system; a full disk gets its own variant. Not when a sync says so: then
+    /// bytes that were taken are lost.
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if op != "sync" => {
                 Self::DiskFull { path: path.to_owned() }
             }
             _ => Self::Io { op, path: path.to_owned(), source },
@@ -110,8 +112,23 @@ impl Error {
 
     /// Whether the same call may succeed later, once the environment has been put right.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::DiskFull { .. } | Self::Locked { .. })
+        matches!(
+            self,
+            Self::Io { .. } | Self::DiskFull { .. } | Self::Locked { .. } | Self::MemoryFull { .. }
+        )
     }
+}
+
+/// An error with its causes, for reports.
+pub(crate) fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::head::encode::Encoder;
 use crate::head::{Head, HeadSet, latest_of_each_time, push_value};
 use crate::manifest::Manifest;
 use crate::paths::temporary;
+use crate::recovery::set_aside;
 use crate::retention::{ClockWatch, is_expired};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
@@ -31,6 +32,12 @@ const GENERATIONS_MAX: usize = 8;
 /// A full window is flushed when a quarter of its length has passed since the last flush, so that
 /// an import of old data does not make a segment each second.
 const WINDOW_PATIENCE: u32 = 4;
+/// After a flush that failed, on a full disk for example, the next one waits this long. One that is
+/// asked for does not.
+const RETRY_WAIT: Duration = Duration::from_secs(10);
+
+/// How much of the clock's probation a restart forgets at most.
+const PROBATION_STEP: Duration = Duration::from_secs(3600);
 
 /// What maintenance works on; one thread at a time.
 #[derive(Debug)]
@@ -39,6 +46,11 @@ pub(crate) struct Upkeep {
     pub watch: ClockWatch,
     /// Monotonic time of the last flush, or of the opening.
     pub last_flush: Duration,
+    /// The last flush froze a head and then failed: its heads are flushed before another is frozen,
+    /// so that generations do not pile up.
+    pub is_frozen_pending: bool,
+    /// Monotonic time before which a flush that fell due is not tried again.
+    pub retry_from: Duration,
     /// Generations whose log file is damaged and is kept in quarantine.
     pub damaged_generations: Vec<u64>,
 }
@@ -64,9 +76,16 @@ impl Store {
         for head in &view.heads {
             head.catch_up();
         }
-        let flushed = self.is_flush_due(&upkeep, &view) && self.flush_heads(&mut upkeep)?;
-        let expired_segments = self.retain(&mut upkeep)?;
-        Ok(MaintenanceReport { flushed, expired_segments })
+        let is_due = self.is_flush_due(&upkeep, &view) && self.may_flush_again(&upkeep);
+        let flushed = if is_due { self.flush_heads(&mut upkeep) } else { Ok(false) };
+        // Also when the flush failed: what retention deletes may be the room that was missing.
+        let expired_segments = self.retain(&mut upkeep);
+        Ok(MaintenanceReport { flushed: flushed?, expired_segments: expired_segments? })
+    }
+
+    /// Whether enough time has passed since a flush failed.
+    pub(crate) fn may_flush_again(&self, upkeep: &Upkeep) -> bool {
+        self.options.clock.monotonic() >= upkeep.retry_from
     }
 
     /// Moves what is in memory into a segment, whether it is due or not. `false` when there was
@@ -95,12 +114,27 @@ impl Store {
         is_window_full && waited >= window / WINDOW_PATIENCE
     }
 
-    fn flush_heads(&self, upkeep: &mut Upkeep) -> Result<bool> {
+    pub(crate) fn flush_heads(&self, upkeep: &mut Upkeep) -> Result<bool> {
+        let flushed = self.flush_all(upkeep);
+        if flushed.is_err() {
+            upkeep.retry_from = self.options.clock.monotonic() + RETRY_WAIT;
+        }
+        flushed
+    }
+
+    fn flush_all(&self, upkeep: &mut Upkeep) -> Result<bool> {
         self.check_poison()?;
+        let was_pending = upkeep.is_frozen_pending && self.flush_frozen(upkeep)?;
         self.rotate()?;
+        upkeep.is_frozen_pending = true;
+        Ok(self.flush_frozen(upkeep)? || was_pending)
+    }
+
+    fn flush_frozen(&self, upkeep: &mut Upkeep) -> Result<bool> {
         let view = self.current_view();
         let Some((active, frozen)) = view.heads.split_last() else { return Ok(false) };
         if frozen.is_empty() {
+            upkeep.is_frozen_pending = false;
             return Ok(false);
         }
         let sealed = if frozen.iter().all(|head| head.is_empty()) {
@@ -119,6 +153,7 @@ impl Store {
         }
         self.replace_manifest(&manifest)?;
         upkeep.manifest = manifest;
+        upkeep.is_frozen_pending = false;
         upkeep.last_flush = self.options.clock.monotonic();
         *self.view.write() = Arc::new(View { segments, heads: vec![Arc::clone(active)] });
         self.counters.lock().flushes += 1;
@@ -141,14 +176,15 @@ impl Store {
         let vfs = &*self.options.vfs;
         let wal = create_wal(vfs, &self.paths, generation)
             .inspect_err(|error| self.poison_if_sync(error))?;
+        // Most of the log is synced while appends go on, the rest while they wait.
+        self.sync()?;
         let mut writer = self.writer.lock();
-        self.sync_file(&*writer.wal.file(), writer.wal.path())?;
-        self.note_synced(writer.next_seq - 1);
+        self.sync_writer(&writer)?;
         let head = Arc::new(Head::new(generation));
-        writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
+        head.wal_bytes.store(wal.len(), Ordering::Relaxed);
         writer.wal = wal;
         writer.encoder = Encoder::new(self.options.sets_max);
-        writer.applier = Applier::new(Arc::clone(&head), usize::MAX);
+        writer.applier = Applier::new(Arc::clone(&head));
         let mut view = self.view.write();
         let mut heads = view.heads.clone();
         heads.push(head);
@@ -202,19 +238,23 @@ impl Store {
     }
 
     fn retain(&self, upkeep: &mut Upkeep) -> Result<usize> {
+        self.check_poison()?;
         let (now, monotonic) = self.time();
-        let was_suspect = upkeep.manifest.is_clock_suspect;
         let is_trusted = upkeep.watch.look(now, monotonic);
         let is_suspect = upkeep.watch.is_suspect();
         self.counters.lock().is_clock_suspect = is_suspect;
         let retention = self.options.retention;
         let mut manifest = upkeep.manifest.clone();
-        manifest.is_clock_suspect = is_suspect;
+        manifest.clock_probation = upkeep.watch.probation(monotonic);
+        let is_clock_news = {
+            let (before, now) = (upkeep.manifest.clock_probation, manifest.clock_probation);
+            before.is_zero() != now.is_zero() || before.abs_diff(now) >= PROBATION_STEP
+        };
         if is_trusted {
             manifest.segments.retain(|segment| !is_expired(segment, retention, now));
         }
         let expired = upkeep.manifest.segments.len() - manifest.segments.len();
-        if expired == 0 && is_suspect == was_suspect {
+        if expired == 0 && !is_clock_news {
             return Ok(0);
         }
         manifest.number += 1;
@@ -266,15 +306,12 @@ impl Store {
         let vfs = &*self.options.vfs;
         let path = self.paths.wal(generation);
         let damaged = upkeep.damaged_generations.iter().position(|damaged| *damaged == generation);
-        match (damaged, path.file_name()) {
-            (Some(index), Some(name)) => {
+        match damaged {
+            Some(index) => {
                 upkeep.damaged_generations.swap_remove(index);
-                let dir = self.paths.quarantine_dir();
-                if vfs.create_dir_all(&dir).is_ok() {
-                    let _ = vfs.rename(&path, &dir.join(name));
-                }
+                let _ = set_aside(vfs, &self.paths, &path);
             }
-            _ => drop(vfs.remove(&path)),
+            None => drop(vfs.remove(&path)),
         }
     }
 }
@@ -296,6 +333,8 @@ pub(crate) fn create_wal(
         _ => {}
     }
     let wal = WalWriter::create(vfs, path, file_id)?;
+    // Before any record, so that a header that is not whole later was damaged.
+    wal.file().sync().map_err(|source| Error::io("sync", wal.path(), source))?;
     let dir = paths.wal_dir();
     vfs.sync_dir(&dir).map_err(|source| Error::io("sync", &dir, source))?;
     Ok(wal)

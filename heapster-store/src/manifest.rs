@@ -4,6 +4,7 @@
 //! written after it, so that one damaged file does not take the store with it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::paths::{Paths, temporary};
@@ -29,8 +30,9 @@ pub(crate) struct Manifest {
     pub next_segment: u64,
     /// Log files of earlier generations are in segments; what is left of them may go.
     pub wal_floor: u64,
-    /// The clock was not trusted when this was written (decision 0009).
-    pub is_clock_suspect: bool,
+    /// How long the clock still had to behave before it is trusted, in whole seconds; zero when it
+    /// was trusted (decision 0009).
+    pub clock_probation: Duration,
     /// The segments in the order of their numbers.
     pub segments: Vec<SegmentInfo>,
 }
@@ -39,8 +41,11 @@ pub(crate) struct Manifest {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub manifest: Manifest,
-    /// Whether one of the two copies is damaged or missing, so that both should be written again.
+    /// Whether the two copies are not the same, so that both should be written again.
     pub needs_repair: bool,
+    /// Whether a copy could not be read. It may have been the newer one, so that what this one does
+    /// not name may still be wanted.
+    pub may_be_stale: bool,
 }
 
 impl Manifest {
@@ -49,11 +54,11 @@ impl Manifest {
         let copies = [paths.manifest(), paths.manifest_copy()].map(|path| read(vfs, &path));
         let mut best: Option<Manifest> = None;
         let mut damage = None;
-        let mut sound = 0;
+        let mut numbers = Vec::new();
         for copy in copies {
             match copy {
                 Ok(Some(manifest)) => {
-                    sound += 1;
+                    numbers.push(manifest.number);
                     if best.as_ref().is_none_or(|best| best.number < manifest.number) {
                         best = Some(manifest);
                     }
@@ -64,7 +69,10 @@ impl Manifest {
             }
         }
         match (best, damage) {
-            (Some(manifest), _) => Ok(Some(Loaded { manifest, needs_repair: sound < 2 })),
+            (Some(manifest), _) => {
+                let needs_repair = numbers != [manifest.number; 2];
+                Ok(Some(Loaded { manifest, needs_repair, may_be_stale: numbers.len() < 2 }))
+            }
             (None, Some(damage)) => Err(damage),
             (None, None) => Ok(None),
         }
@@ -93,7 +101,8 @@ impl Manifest {
         for number in [self.number, self.next_segment, self.wal_floor] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.push(if self.is_clock_suspect { 2 } else { 1 });
+        let probation = u32::try_from(self.clock_probation.as_secs()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&probation.to_le_bytes());
         bytes.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
         for segment in &self.segments {
             bytes.extend_from_slice(&segment.id.to_le_bytes());
@@ -135,11 +144,7 @@ impl Manifest {
 
     fn read_body(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let (number, next_segment, wal_floor) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        let is_clock_suspect = match reader.byte()? {
-            1 => false,
-            2 => true,
-            _ => return Err(Malformed("the state of the clock is unknown")),
-        };
+        let clock_probation = Duration::from_secs(reader.u32()?.into());
         let mut segments: Vec<SegmentInfo> = Vec::new();
         for _ in 0..reader.u32()? {
             let segment = SegmentInfo {
@@ -158,7 +163,7 @@ impl Manifest {
             }
             segments.push(segment);
         }
-        let manifest = Self { number, next_segment, wal_floor, is_clock_suspect, segments };
+        let manifest = Self { number, next_segment, wal_floor, clock_probation, segments };
         if reader.is_empty() { Ok(manifest) } else { Err(Malformed("bytes follow the segments")) }
     }
 }
@@ -219,7 +224,7 @@ mod tests {
             number: 4,
             next_segment: 9,
             wal_floor: 3,
-            is_clock_suspect: true,
+            clock_probation: Duration::from_secs(3600),
             segments: vec![segment(2), segment(8)],
         }
     }
@@ -236,9 +241,24 @@ mod tests {
                 vfs.flip_bit(&path, offset, (offset % 8) as u8).unwrap();
                 let loaded = Manifest::load(&vfs, &paths).unwrap().unwrap();
                 assert_eq!(loaded.manifest, manifest());
-                assert!(loaded.needs_repair);
+                assert!(loaded.needs_repair && loaded.may_be_stale);
             }
         }
+    }
+
+    #[test]
+    fn a_copy_that_was_left_behind_is_written_again() {
+        let paths = Paths::new(Path::new("/d"));
+        let vfs = FaultyVfs::new();
+        vfs.create_dir_all(paths.root()).unwrap();
+        store(&vfs, &paths);
+        assert!(!Manifest::load(&vfs, &paths).unwrap().unwrap().needs_repair);
+        let newer = Manifest { number: 5, ..manifest() };
+        newer.prepare(&vfs, &paths).unwrap();
+        vfs.rename(&temporary(&paths.manifest()), &paths.manifest()).unwrap();
+        let loaded = Manifest::load(&vfs, &paths).unwrap().unwrap();
+        assert_eq!(loaded.manifest, newer);
+        assert!(loaded.needs_repair && !loaded.may_be_stale);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use heapster_core::{TimeRange, Timestamp};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::Encoder;
@@ -25,7 +26,11 @@ use crate::snapshot::View;
 use crate::stats::{OpenReport, Quarantined};
 use crate::store::{Parts, Store, Writer};
 use crate::vfs::{DirEntry, Vfs, read_exact_at, write_all_at};
-use crate::wal::replay::Records;
+use crate::wal::bytes::Reader;
+use crate::wal::replay::{Opened, Records};
+
+/// A row keeps its sequence shifted left by three bits. No writer comes near.
+const SEQ_MAX: u64 = u64::MAX >> 4;
 
 pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let vfs = Arc::clone(&options.vfs);
@@ -42,11 +47,12 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     if opened.is_new {
         create_dirs(vfs, &paths)?;
     }
-    let (mut manifest, mut is_dirty) = match loaded {
-        Some(Loaded { manifest, needs_repair }) => (manifest, needs_repair),
-        None => (Manifest { number: 0, next_segment: 1, ..Manifest::default() }, true),
-    };
-    let (segments, missing) = open_segments(vfs, &paths, &manifest)?;
+    let Loaded { mut manifest, needs_repair: mut is_dirty, may_be_stale } =
+        loaded.unwrap_or_else(|| {
+            let manifest = Manifest { next_segment: 1, ..Manifest::default() };
+            Loaded { manifest, needs_repair: true, may_be_stale: false }
+        });
+    let (segments, missing) = open_segments(vfs, &paths, &manifest, &mut opened)?;
     let replayed = replay(vfs, &paths, manifest.wal_floor, &mut opened)?;
 
     // From here on the directory is changed.
@@ -54,6 +60,14 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     for (info, reason) in missing {
         opened.quarantined.push(quarantine(vfs, &paths, &info, reason)?);
         manifest.segments.retain(|segment| segment.id != info.id);
+    }
+    for (generation, reason) in &replayed.unreadable {
+        let file = set_aside(vfs, &paths, &paths.wal(*generation))?;
+        let reason = reason.map(str::to_owned);
+        opened.quarantined.extend(reason.map(|reason| Quarantined { file, range: None, reason }));
+    }
+    if may_be_stale {
+        set_unnamed_aside(vfs, &paths, &mut manifest, &mut opened)?;
     }
     remove_leftovers(vfs, &paths, &manifest, &replayed.empty)?;
     if is_dirty {
@@ -64,22 +78,27 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let newest_generation = replayed.heads.last().map_or(0, |head| head.generation);
     let generation = newest_generation.max(replayed.last_generation).max(manifest.wal_floor) + 1;
     let head = Arc::new(Head::new(generation));
+    let wal = create_wal(vfs, &paths, generation)?;
+    head.wal_bytes.store(wal.len(), Ordering::Relaxed);
     let writer = Writer {
-        wal: create_wal(vfs, &paths, generation)?,
+        wal,
         encoder: Encoder::new(options.sets_max),
-        applier: Applier::new(Arc::clone(&head), usize::MAX),
+        applier: Applier::new(Arc::clone(&head)),
         next_seq: replayed.last_seq + 1,
     };
-    say_who_holds_it(vfs, &paths)?;
+    // Only a help for people: a full disk must not keep the store from opening.
+    let _ = say_who_holds_it(vfs, &paths);
     let mut heads = replayed.heads;
     heads.push(head);
     let view = View { segments, heads };
     let newest = newest_sample(&view);
     let (now, monotonic) = (options.clock.now(), options.clock.monotonic());
     let upkeep = Upkeep {
-        watch: ClockWatch::new(now, monotonic, newest, manifest.is_clock_suspect),
+        watch: ClockWatch::new(now, monotonic, newest, manifest.clock_probation),
         manifest,
         last_flush: monotonic,
+        is_frozen_pending: false,
+        retry_from: Duration::ZERO,
         damaged_generations: replayed.damaged,
     };
     Ok(Store::from_parts(Parts { options, paths, upkeep, writer, view, opened, lock }))
@@ -151,16 +170,12 @@ fn take_lock(vfs: &dyn Vfs, paths: &Paths) -> Result<Box<dyn std::fmt::Debug + S
 }
 
 /// Writes into the lock file who we are, for the message of those who come second.
-fn say_who_holds_it(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
-    let path = paths.lock();
+fn say_who_holds_it(vfs: &dyn Vfs, paths: &Paths) -> io::Result<()> {
     let host = rustix::system::uname();
     let text = format!("process {} on {}\n", std::process::id(), host.nodename().to_string_lossy());
-    let write = || {
-        let file = vfs.open_for_write(&path)?;
-        file.set_len(0)?;
-        write_all_at(&*file, text.as_bytes(), 0)
-    };
-    write().map_err(|source| Error::io("write", &path, source))
+    let file = vfs.open_for_write(&paths.lock())?;
+    file.set_len(0)?;
+    write_all_at(&*file, text.as_bytes(), 0)
 }
 
 fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
@@ -176,10 +191,12 @@ fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
 type Missing = Vec<(SegmentInfo, String)>;
 
 /// Opens the segments of the manifest; those that are damaged or gone are given with the reason.
+/// Those that the system does not let us read now are left where they are.
 fn open_segments(
     vfs: &dyn Vfs,
     paths: &Paths,
     manifest: &Manifest,
+    opened: &mut OpenReport,
 ) -> Result<(Vec<Arc<Segment>>, Missing)> {
     let (mut segments, mut missing) = (Vec::new(), Vec::new());
     for info in &manifest.segments {
@@ -189,6 +206,11 @@ fn open_segments(
                 missing.push((info.clone(), "the file is missing".to_owned()));
             }
             Err(error) if error.is_corruption() => missing.push((info.clone(), error.to_string())),
+            Err(error @ Error::Io { .. }) => opened.unavailable.push(Quarantined {
+                file: format!("{:016x}.seg", info.id),
+                range: Some(range_of(info)),
+                reason: with_causes(&error),
+            }),
             Err(error) => return Err(error),
         }
     }
@@ -200,8 +222,11 @@ struct Replayed {
     heads: Vec<Arc<Head>>,
     last_seq: u64,
     last_generation: u64,
+    /// Files that are worth keeping when their rows are in a segment.
     damaged: Vec<u64>,
-    /// Files without a row.
+    /// Files without a row that may have had some, with what to report.
+    unreadable: Vec<(u64, Option<&'static str>)>,
+    /// Files that no row was written to.
     empty: Vec<u64>,
 }
 
@@ -217,28 +242,46 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
         last_seq: 0,
         last_generation,
         damaged: Vec::new(),
+        unreadable: Vec::new(),
         empty: Vec::new(),
     };
     for generation in generations {
         let path = paths.wal(generation);
         let bytes = read_wal(vfs, &path)?;
-        let Some(mut records) = Records::open(&path, &bytes)? else {
-            opened.torn_bytes += bytes.len() as u64;
-            replayed.empty.push(generation);
-            continue;
+        let mut records = match Records::open(&path, &bytes)? {
+            Opened::Records(records) => records,
+            Opened::Unfinished => {
+                opened.torn_bytes += bytes.len() as u64;
+                replayed.empty.push(generation);
+                continue;
+            }
+            Opened::Unreadable => {
+                opened.damaged_bytes += bytes.len() as u64;
+                replayed.unreadable.push((generation, Some("its header and records are damaged")));
+                continue;
+            }
         };
         let head = Arc::new(Head::new(generation));
         head.wal_bytes.store(bytes.len() as u64, Ordering::Relaxed);
-        let mut applier = Applier::new(Arc::clone(&head), bytes.len());
+        let mut applier = Applier::new(Arc::clone(&head));
         let mut malformed = 0;
         let mut lost_rows = 0;
-        for payload in records.by_ref() {
+        while let Some(payload) = records.next() {
+            // A definition takes two bytes at least, so damage cannot have taken more than this.
+            let lost_bytes = records.damaged_bytes + malformed;
+            applier.lost_max = usize::try_from(lost_bytes / 2).unwrap_or(usize::MAX);
+            // Whatever becomes of the rest: rows of the batch may be in the head from now on.
+            let seq = Reader::new(payload).varint().unwrap_or(0);
+            if seq > SEQ_MAX {
+                malformed += payload.len() as u64;
+                continue;
+            }
+            replayed.last_seq = replayed.last_seq.max(seq);
             match applier.apply(payload) {
                 Ok(applied) => {
                     opened.replayed_batches += 1;
                     opened.replayed_samples += applied.samples;
                     lost_rows += applied.lost_rows;
-                    replayed.last_seq = replayed.last_seq.max(applied.seq);
                 }
                 Err(_) => malformed += payload.len() as u64,
             }
@@ -247,12 +290,14 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
         opened.torn_bytes += records.torn_bytes;
         opened.damaged_bytes += damaged_bytes;
         opened.lost_rows += lost_rows;
-        if damaged_bytes > 0 {
-            replayed.damaged.push(generation);
-        }
+        let is_odd = damaged_bytes > 0 || records.is_tail_odd;
         if !head.is_empty() {
+            replayed.damaged.extend(is_odd.then_some(generation));
             replayed.heads.push(head);
-        } else if damaged_bytes == 0 {
+        } else if is_odd {
+            let reason = (damaged_bytes > 0).then_some("all of its records are damaged");
+            replayed.unreadable.push((generation, reason));
+        } else {
             replayed.empty.push(generation);
         }
     }
@@ -280,19 +325,53 @@ fn quarantine(
     info: &SegmentInfo,
     reason: String,
 ) -> Result<Quarantined> {
-    let path = paths.segment(info.tier, info.id);
-    let name = path.file_name().unwrap_or_default();
+    let file = set_aside(vfs, paths, &paths.segment(info.tier, info.id))?;
+    Ok(Quarantined { file, range: Some(range_of(info)), reason })
+}
+
+fn range_of(info: &SegmentInfo) -> TimeRange {
+    TimeRange::new(Timestamp::from_millis(info.first), Timestamp::from_millis(info.last))
+}
+
+/// Keeps segments that only the lost copy of the manifest may have named.
+fn set_unnamed_aside(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+    manifest: &mut Manifest,
+    opened: &mut OpenReport,
+) -> Result<()> {
+    for entry in list_or_nothing(vfs, &paths.tier_dir(0))? {
+        let Some(id) = parse_segment(&entry.name).filter(|_| !entry.is_dir) else { continue };
+        if manifest.segments.iter().any(|segment| segment.tier == 0 && segment.id == id) {
+            continue;
+        }
+        let file = set_aside(vfs, paths, &paths.segment(0, id))?;
+        let reason = "a copy of the manifest is damaged, and the other does not name it".to_owned();
+        opened.quarantined.push(Quarantined { file, range: None, reason });
+        manifest.next_segment = manifest.next_segment.max(id.saturating_add(1));
+    }
+    Ok(())
+}
+
+/// Moves a file into `quarantine/`, if it is there, and gives its new name. Nothing that lies there
+/// already is replaced.
+pub(crate) fn set_aside(vfs: &dyn Vfs, paths: &Paths, path: &Path) -> Result<String> {
     let dir = paths.quarantine_dir();
     vfs.create_dir_all(&dir).map_err(|source| Error::io("create", &dir, source))?;
-    match vfs.rename(&path, &dir.join(name)) {
+    let taken = list_or_nothing(vfs, &dir)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_free = |name: &String| taken.iter().all(|entry| entry.name != *name);
+    let others = (1..).map(|number: u64| format!("{name}.{number}"));
+    let name = std::iter::once(name.clone()).chain(others).find(is_free).unwrap_or_default();
+    match vfs.rename(path, &dir.join(&name)) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("rename", &path, source));
+            return Err(Error::io("rename", path, source));
         }
         _ => {}
     }
-    let (first, last) = (Timestamp::from_millis(info.first), Timestamp::from_millis(info.last));
-    let file = name.to_string_lossy().into_owned();
-    Ok(Quarantined { file, range: Some(TimeRange::new(first, last)), reason })
+    // A move that a power cut undoes is made again by the next open.
+    let _ = [dir.as_path(), paths.root()].map(|dir| vfs.sync_dir(dir));
+    Ok(name)
 }
 
 /// Removes what a crash left: unfinished files, segments no manifest names, log files that are in

@@ -30,16 +30,20 @@ pub(crate) struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Begins with one reading. `was_suspect` is what the manifest remembers.
+    /// Begins with one reading. `probation` is what the manifest remembers: how long the clock
+    /// still had to behave; zero when it was trusted.
     pub fn new(
         now: Timestamp,
         monotonic: Duration,
         newest: Option<Timestamp>,
-        was_suspect: bool,
+        probation: Duration,
     ) -> Self {
         let is_far_ahead = newest.is_some_and(|newest| now.saturating_since(newest) > IDLE_MAX);
-        let is_suspect = was_suspect || is_far_ahead;
-        let wait = if is_suspect { PROBATION } else { FIRST_LOOK };
+        let is_suspect = is_far_ahead || !probation.is_zero();
+        let wait = match is_far_ahead {
+            true => PROBATION,
+            false => probation.clamp(FIRST_LOOK, PROBATION),
+        };
         Self { last: (now, monotonic), trusted_from: monotonic + wait, is_suspect }
     }
 
@@ -58,7 +62,14 @@ impl ClockWatch {
         !self.is_suspect && monotonic >= self.trusted_from
     }
 
-    /// Whether the clock has misbehaved; worth remembering across a restart.
+    /// How long, from that monotonic time, the clock still has to behave; zero when it is trusted.
+    /// Worth remembering across a restart.
+    pub fn probation(&self, monotonic: Duration) -> Duration {
+        let left = self.trusted_from.saturating_sub(monotonic).max(Duration::from_secs(1));
+        if self.is_suspect { left } else { Duration::ZERO }
+    }
+
+    /// Whether the clock has misbehaved.
     pub fn is_suspect(&self) -> bool {
         self.is_suspect
     }
@@ -84,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_steady_clock_is_trusted_after_a_minute() {
-        let mut watch = ClockWatch::new(at(100), Duration::ZERO, Some(at(100)), false);
+        let mut watch = ClockWatch::new(at(100), Duration::ZERO, Some(at(100)), Duration::ZERO);
         assert!(!watch.look(at(100), Duration::from_secs(1)));
         assert!(watch.look(at(101), HOUR));
     }
@@ -92,7 +103,7 @@ mod tests {
     #[test]
     fn a_jump_in_either_direction_costs_a_day_of_good_behaviour() {
         for wrong in [at(9000), at(1)] {
-            let mut watch = ClockWatch::new(at(100), Duration::ZERO, Some(at(100)), false);
+            let mut watch = ClockWatch::new(at(100), Duration::ZERO, Some(at(100)), Duration::ZERO);
             assert!(!watch.look(wrong, HOUR), "{wrong}");
             let since = |hours| wrong.saturating_add(HOUR * hours);
             assert!(!watch.look(since(23), HOUR * 24));
@@ -102,10 +113,14 @@ mod tests {
 
     #[test]
     fn a_clock_far_ahead_of_the_data_is_not_believed_even_after_a_restart() {
-        let mut watch = ClockWatch::new(at(9000), Duration::ZERO, Some(at(100)), false);
+        let mut watch = ClockWatch::new(at(9000), Duration::ZERO, Some(at(100)), Duration::ZERO);
         assert!(!watch.look(at(9001), HOUR) && watch.is_suspect());
         // The collector has written samples with the wrong time in between.
-        let mut again = ClockWatch::new(at(9002), Duration::ZERO, Some(at(9002)), true);
+        let left = watch.probation(HOUR);
+        assert_eq!(left, HOUR * 23);
+        let mut again = ClockWatch::new(at(9002), Duration::ZERO, Some(at(9002)), left);
         assert!(!again.look(at(9003), HOUR));
+        assert!(again.look(at(9025), HOUR * 23));
+        assert_eq!(again.probation(HOUR * 23), Duration::ZERO);
     }
 }

@@ -105,12 +105,16 @@ pub struct OpenReport {
     pub lost_rows: u64,
     /// Files that were damaged or missing. The rest of the store is served.
     pub quarantined: Vec<Quarantined>,
+    /// Segments that the system did not let us read. They stay where they are and are tried again
+    /// by the next open; the rest of the store is served.
+    pub unavailable: Vec<Quarantined>,
 }
 
 impl OpenReport {
     /// Whether everything that was acknowledged is there.
     pub fn is_complete(&self) -> bool {
-        self.damaged_bytes == 0 && self.lost_rows == 0 && self.quarantined.is_empty()
+        let is_log_whole = self.damaged_bytes == 0 && self.lost_rows == 0;
+        is_log_whole && self.quarantined.is_empty() && self.unavailable.is_empty()
     }
 }
 
@@ -118,7 +122,7 @@ impl OpenReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quarantined {
-    /// Name of the file; it lies in `quarantine/` unless it is missing.
+    /// Name of the file; it lies in `quarantine/` unless it is missing or unavailable.
     pub file: String,
     /// The range of time the file covered.
     pub range: Option<TimeRange>,

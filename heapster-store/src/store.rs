@@ -17,7 +17,7 @@ use heapster_core::storage::{Snapshot, Storage, StorageError};
 use heapster_core::{DataBatch, Labels, MetricValue, Text, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::{Encoder, NotAdded};
@@ -35,6 +35,9 @@ const RECORD_BYTES: usize = 16 << 20;
 /// An append flushes by itself when memory reaches this multiple of the ceiling: maintenance does
 /// not run or cannot keep up.
 const BACK_PRESSURE: usize = 2;
+/// How far ahead of the clock the newest sample may be for the late window, where
+/// [`StoreOptions::future_max`] says nothing.
+const FUTURE_SLACK: Duration = Duration::from_secs(600);
 
 /// An embedded store of metric sets in one directory. Share it in an `Arc`.
 ///
@@ -285,6 +288,7 @@ impl Store {
         assert_eq!(applied.lost_rows, 0, "bug: our own record refers to what is not there (W5)");
         writer.encoder.settle();
         writer.next_seq += 1;
+        writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
         self.newest.fetch_max(at.as_millis(), Ordering::AcqRel);
         self.visible.store(applied.seq, Ordering::Release);
         report.add_all(&std::mem::take(pending));
@@ -296,14 +300,13 @@ impl Store {
     fn refusal(&self, at: Timestamp) -> Option<Rejected> {
         let now = self.options.clock.now();
         let newest = self.newest.load(Ordering::Acquire);
-        let mut newest = (newest != i64::MIN).then(|| Timestamp::from_millis(newest));
-        if let Some(ahead) = self.options.future_max {
-            if at > now.saturating_add(ahead) {
-                return Some(Rejected::TooFarAhead);
-            }
-            // Samples that a wrong clock once let in must not shut out those of the right time.
-            newest = newest.map(|newest| newest.min(now.saturating_add(ahead)));
+        let newest = (newest != i64::MIN).then(|| Timestamp::from_millis(newest));
+        if self.options.future_max.is_some_and(|ahead| at > now.saturating_add(ahead)) {
+            return Some(Rejected::TooFarAhead);
         }
+        // Samples that a wrong clock once let in must not shut out those of the right time.
+        let newest_believed = now.saturating_add(self.options.future_max.unwrap_or(FUTURE_SLACK));
+        let newest = newest.map(|newest| newest.min(newest_believed));
         match (self.options.late_window, newest) {
             (LateWindow::Within(window), Some(newest)) if at < newest.saturating_sub(window) => {
                 Some(Rejected::TooOld)
@@ -313,11 +316,20 @@ impl Store {
     }
 
     fn apply_back_pressure(&self) -> Result<()> {
-        let bytes = head_bytes(&self.current_view());
-        if bytes > self.options.head_bytes_max.saturating_mul(BACK_PRESSURE) {
-            self.flush()?;
+        let bytes_max = self.options.head_bytes_max.saturating_mul(BACK_PRESSURE);
+        let is_over = || head_bytes(&self.current_view()) > bytes_max;
+        if !is_over() {
+            return Ok(());
         }
-        Ok(())
+        let mut upkeep = self.upkeep.lock();
+        // Whoever had `upkeep` before may have flushed.
+        if !is_over() {
+            return Ok(());
+        }
+        if !self.may_flush_again(&upkeep) {
+            return Err(Error::MemoryFull { max: bytes_max });
+        }
+        self.flush_heads(&mut upkeep).map(drop)
     }
 
     /// Makes everything appended so far survive a power cut.
@@ -335,7 +347,7 @@ impl Store {
     /// and those that wait for the same sync share the next one.
     fn sync_to(&self, seq: u64) -> Result<()> {
         if self.sync.lock().seq >= seq {
-            return Ok(());
+            return self.check_poison();
         }
         // The writer comes before `sync` in the order of locks, so look first and lock then.
         let (file, path, last) = {
@@ -344,16 +356,27 @@ impl Store {
         };
         let mut synced = self.sync.lock();
         if synced.seq >= seq {
-            return Ok(());
+            return self.check_poison();
         }
-        self.check_poison()?;
-        self.sync_file(&*file, &path)?;
-        synced.seq = synced.seq.max(last);
-        Ok(())
+        self.sync_held(&mut synced, &*file, &path, last)
     }
 
-    /// Syncs a file; a failure poisons the store.
-    pub(crate) fn sync_file(&self, file: &dyn VfsFile, path: &Path) -> Result<()> {
+    /// Syncs the current log file, of which batch `last` is the last one.
+    pub(crate) fn sync_writer(&self, writer: &Writer) -> Result<()> {
+        let (file, path) = (writer.wal.file(), writer.wal.path());
+        self.sync_held(&mut self.sync.lock(), &*file, path, writer.next_seq - 1)
+    }
+
+    /// Syncs a log file up to batch `last`; a failure poisons the store before anybody else can
+    /// sync: the system reports a lost write once and calls the next sync a success.
+    fn sync_held(
+        &self,
+        synced: &mut Synced,
+        file: &dyn VfsFile,
+        path: &Path,
+        last: u64,
+    ) -> Result<()> {
+        self.check_poison()?;
         file.sync().map_err(|source| {
             self.poison("sync");
             let error = Error::io("sync", path, source);
@@ -361,13 +384,8 @@ impl Store {
             error
         })?;
         self.counters.lock().syncs += 1;
+        synced.seq = synced.seq.max(last);
         Ok(())
-    }
-
-    /// Notes that every batch before the current log file is on the disk.
-    pub(crate) fn note_synced(&self, seq: u64) {
-        let mut synced = self.sync.lock();
-        synced.seq = synced.seq.max(seq);
     }
 
     /// A consistent view of everything appended so far; later writes do not change it.
@@ -385,8 +403,6 @@ impl Store {
     /// Numbers for people and for metrics. Cheap: it asks no file.
     pub fn stats(&self) -> Stats {
         let view = self.current_view();
-        let wal_len = self.writer.lock().wal.len();
-        let old_wal_bytes = self.old_wal_bytes(&view);
         let counters = self.counters.lock();
         let sum = |of: fn(&Head) -> u64| view.heads.iter().map(|head| of(head)).sum();
         let infos = || view.segments.iter().map(|segment| segment.info());
@@ -396,7 +412,7 @@ impl Store {
             head_samples: sum(|head| head.samples.load(Ordering::Relaxed)),
             head_bytes: head_bytes(&view) as u64,
             head_generations: view.heads.len() as u64,
-            wal_bytes: wal_len + old_wal_bytes,
+            wal_bytes: sum(|head| head.wal_bytes.load(Ordering::Relaxed)),
             segments: view.segments.len() as u64,
             segment_bytes: infos().map(|info| info.len).sum(),
             segment_samples: infos().map(|info| info.samples).sum(),
@@ -413,11 +429,6 @@ impl Store {
             poisoned_by: self.poisoned_by.get().copied(),
             last_error: counters.last_error.clone(),
         }
-    }
-
-    fn old_wal_bytes(&self, view: &View) -> u64 {
-        let frozen = view.heads.split_last().map_or(&[][..], |(_, frozen)| frozen);
-        frozen.iter().map(|head| head.wal_bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// What was found when the store was opened.
@@ -460,14 +471,7 @@ impl Store {
 
     /// Remembers an error for [`Stats::last_error`].
     pub(crate) fn note(&self, error: &Error) {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        self.counters.lock().last_error = Some(text);
+        self.counters.lock().last_error = Some(with_causes(error));
     }
 
     /// Wall and monotonic time.

@@ -1,20 +1,20 @@
 //! [`RateCalculator`]: counters → rates.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::catalogue::RATE_OF;
 use crate::error::ProcessError;
 use crate::pipeline::Processor;
 use crate::{
-    DataBatch, EntityKey, LabeledMetric, MetricSet, MetricValue, NanoTime, Text, Timestamp, Value,
-    key, metric,
+    DataBatch, EntityKey, LabeledMetric, MetricKind, MetricSet, MetricValue, NanoTime, Text,
+    Timestamp, Value, key, metric,
 };
 
 /// How long an entity that is missing from batches is remembered, in batch time.
 ///
 /// Long enough for a kubelet to restart or a node to be unreachable for a while; an average over
-/// a longer gap would say little about now.
+/// a longer gap would say little about now. Where batches themselves are further apart, twice their
+/// spacing takes its place.
 pub const RATE_MEMORY: Duration = Duration::from_secs(600);
 
 /// How many of [`RATE_OF`] are plain metrics; the rest are labelled ones, of disks.
@@ -31,7 +31,10 @@ const PLAIN_COUNT: usize = 7;
 #[derive(Debug, Default)]
 pub struct RateCalculator {
     last_batch: Option<Timestamp>,
-    samples: HashMap<EntityKey, Sample>,
+    /// Between the last two batches.
+    spacing: Duration,
+    /// Sorted by key, as the sets of a batch are.
+    samples: Vec<(EntityKey, Sample)>,
 }
 
 /// What is remembered of one entity.
@@ -65,20 +68,28 @@ impl RateCalculator {
         let samples = batch.sets.iter().filter_map(|(key, set)| {
             Sample::of(set, batch.timestamp).map(|sample| (key.clone(), sample))
         });
-        Self { last_batch: Some(batch.timestamp), samples: samples.collect() }
+        Self {
+            last_batch: Some(batch.timestamp),
+            spacing: Duration::ZERO,
+            samples: samples.collect(),
+        }
     }
 
-    /// Whether the batch is the next one. When the clock was set back, what is remembered ages from
-    /// the new time on, for it is still the kubelets' clocks that rates go by.
+    /// Whether the batch is the next one; forgets what is too old for it. When the clock was set
+    /// back, what is remembered ages from the new time on, for it is still the kubelets' clocks that
+    /// rates go by.
     fn advance(&mut self, at: Timestamp) -> bool {
         if let Some(last) = self.last_batch.filter(|last| at <= *last) {
             if last.saturating_since(at) <= RATE_MEMORY {
                 return false;
             }
-            for sample in self.samples.values_mut() {
+            for (_, sample) in &mut self.samples {
                 sample.batch = sample.batch.min(at);
             }
         }
+        let memory = RATE_MEMORY.max(self.spacing.saturating_mul(2));
+        self.samples.retain(|(_, sample)| at.saturating_since(sample.batch) <= memory);
+        self.spacing = self.last_batch.map_or(Duration::ZERO, |last| at.saturating_since(last));
         self.last_batch = Some(at);
         true
     }
@@ -94,19 +105,27 @@ impl Processor for RateCalculator {
         if !self.advance(at) {
             return Ok(());
         }
-        self.samples.retain(|_, sample| at.saturating_since(sample.batch) <= RATE_MEMORY);
+        // Both lists are sorted by key, so one walk finds the sample before of every set.
+        let mut remembered = std::mem::take(&mut self.samples).into_iter().peekable();
+        self.samples.reserve(batch.sets.len());
         for (key, set) in &mut batch.sets {
-            let Some(new) = Sample::of(set, at) else { continue };
-            match self.samples.get_mut(key) {
-                Some(old) => {
-                    if old.scraped < new.scraped && old.start == new.start {
-                        add_rates(set, old, &new);
-                    }
-                    *old = new;
-                }
-                None => drop(self.samples.insert(key.clone(), new)),
+            while let Some(other) = remembered.next_if(|(of, _)| of < key) {
+                self.samples.push(other);
             }
+            let old = remembered.next_if(|(of, _)| of == key);
+            let Some(new) = Sample::of(set, at) else {
+                self.samples.extend(old);
+                continue;
+            };
+            if let Some((_, old)) = &old
+                && old.scraped < new.scraped
+                && old.start == new.start
+            {
+                add_rates(set, old, &new);
+            }
+            self.samples.push((old.map_or_else(|| key.clone(), |(key, _)| key), new));
         }
+        self.samples.extend(remembered);
         Ok(())
     }
 }
@@ -116,8 +135,12 @@ impl Sample {
     fn of(set: &MetricSet, batch: Timestamp) -> Option<Self> {
         let scraped = set.scrape_time?;
         let mut plain = [None; PLAIN_COUNT];
-        for ((counter, _), value) in RATE_OF.iter().zip(&mut plain) {
-            *value = set.metrics.int(counter);
+        // Few metrics are cumulative, so this looks at fewer names than seven searches would.
+        for (name, metric) in set.metrics.iter().filter(|(_, m)| m.kind == MetricKind::Cumulative) {
+            let counter = RATE_OF[..PLAIN_COUNT].iter().position(|(counter, _)| *name == *counter);
+            if let Some(value) = counter.and_then(|index| plain.get_mut(index)) {
+                *value = metric.value.as_int();
+            }
         }
         let disks = disk_counters(&set.labeled_metrics);
         if disks.is_empty() && plain.iter().all(Option::is_none) {

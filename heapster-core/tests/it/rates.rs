@@ -48,6 +48,21 @@ fn rate_between(old: MetricSet, new: MetricSet) -> Option<i64> {
 }
 
 #[test]
+fn batches_an_hour_apart_have_rates_once_that_is_known() {
+    let mut rates = RateCalculator::new();
+    let core_hour = 3_600_000_000_000;
+    let rate_at = |rates: &mut RateCalculator, hour: i64| {
+        let set = next(rates, hour * 3_600, cpu(hour * 3_600 - 5, hour * core_hour));
+        set.metrics.int("cpu/usage_rate")
+    };
+    assert_eq!(rate_at(&mut rates, 1), None);
+    assert_eq!(rate_at(&mut rates, 2), None);
+    assert_eq!(rate_at(&mut rates, 3), Some(1000));
+    assert_eq!(rate_at(&mut rates, 4), Some(1000));
+    assert_eq!(rate_at(&mut rates, 9), None);
+}
+
+#[test]
 fn rates_are_averages_between_sample_times() {
     let mut rates = RateCalculator::new();
     let old = [("cpu/usage", 947_130_377_781), ("network/tx_errors", 0), ("uptime", 1)];

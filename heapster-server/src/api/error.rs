@@ -1,13 +1,10 @@
 //! [`ApiError`]: why a request has no good answer, and the status it gets.
 
-use std::error::Error;
-use std::fmt::Write;
-
 use heapster_query::QueryError;
 use http::StatusCode;
-use http::header::{HeaderValue, RETRY_AFTER};
 
-use crate::http::{Response, text};
+use crate::http::{Response, busy, text};
+use crate::telemetry::logging::chain;
 
 /// Why a request has no good answer. The text is the whole body, as in the original.
 #[derive(Debug, thiserror::Error)]
@@ -33,24 +30,13 @@ impl ApiError {
             Self::Query(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         };
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(error = with_causes(&self), "could not answer a request");
-        }
-        let mut response = text(status, with_causes(&self));
         if matches!(self, Self::Busy) {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            return busy(self.to_string());
         }
-        response
+        let told = chain(&self);
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(error = told, "could not answer a request");
+        }
+        text(status, told)
     }
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to memory does not fail.
-        let _ = write!(message, ": {error}");
-        cause = error.source();
-    }
-    message
 }

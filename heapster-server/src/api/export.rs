@@ -1,8 +1,9 @@
 //! `/api/v1/metric-export` and its schema: the newest batch, for pullers.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
 
+use bytes::Bytes;
 use heapster_core::catalogue::{
     COMMON_LABELS, LABELED, LabelDescriptor, MetricDescriptor, POD_LABELS, STANDARD, find,
 };
@@ -10,11 +11,12 @@ use heapster_core::{
     DataBatch, EntityType, Labels, MetricKind, MetricSet, MetricValue, Timestamp, Value, key,
     metric,
 };
+use parking_lot::Mutex;
 
+use super::Context;
 use super::series_json::answer;
-use super::{Context, compute};
 use crate::http::gojson::{JsonWriter, Style};
-use crate::http::{Route, Router};
+use crate::http::{Response, Route, Router, json};
 
 const EXPORT: &str = "/api/v1/metric-export";
 const SCHEMA: &str = "/api/v1/metric-export-schema";
@@ -37,20 +39,41 @@ pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
     router.service(SCHEMA);
     let own = Arc::clone(context);
     router.route(Route::get_json(EXPORT, move |_| {
-        let latest = own.state.live.latest();
-        let disabled = own.state.options.disable_export;
-        compute(move || {
-            answer(Style::Plain, |json| match latest {
-                _ if disabled => {
-                    json.begin_array();
-                    json.end_array();
-                }
-                None => json.null(),
-                Some(batch) => write_batch(json, &batch),
-            })
-        })
+        let context = Arc::clone(&own);
+        async move {
+            let (own, latest) = (Arc::clone(&context), context.state.live.latest());
+            let make = move || match latest {
+                _ if own.state.options.disable_export => json(b"[]\n".to_vec()),
+                None => json(b"null\n".to_vec()),
+                Some(batch) => own.export.answer(&batch),
+            };
+            context.turns.make(make).await
+        }
     }));
     router.route(Route::get_json(SCHEMA, |_| async { answer(Style::Pretty, write_schema) }));
+}
+
+/// The answer about the newest batch, which every puller asks for.
+#[derive(Debug, Default)]
+pub(super) struct Cache(Mutex<Option<(Weak<DataBatch>, Bytes)>>);
+
+impl Cache {
+    /// The answer about a batch. Whoever asks while it is being made waits for it.
+    fn answer(&self, batch: &Arc<DataBatch>) -> Response {
+        let mut cached = self.0.lock();
+        let body = match &*cached {
+            // A batch that is held, be it weakly, has an address of its own.
+            Some((own, body)) if own.as_ptr() == Arc::as_ptr(batch) => body.clone(),
+            _ => {
+                let mut json = JsonWriter::new(Style::Plain);
+                write_batch(&mut json, batch);
+                let body = Bytes::from(json.finish());
+                *cached = Some((Arc::downgrade(batch), body.clone()));
+                body
+            }
+        };
+        json(body)
+    }
 }
 
 /// The metrics that are exported, in the order of the schema.
@@ -217,4 +240,20 @@ fn write_label_descriptors<'a>(
         json.end_object();
     }
     json.end_array();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_written_once_for_all_its_pullers() {
+        let cache = Cache::default();
+        let batch = |millis| Arc::new(DataBatch::new(Timestamp::from_millis(millis)));
+        let (old, new) = (batch(1), batch(2));
+        let body = |batch| cache.answer(batch).body().as_ptr();
+        let first = body(&old);
+        assert_eq!(body(&old), first);
+        assert_ne!(body(&new), first);
+    }
 }

@@ -45,6 +45,9 @@ fn summary(checked: &Result<(), String>, request: &Request) -> Response {
 }
 
 fn check(context: &Context) -> Result<(), String> {
+    if !context.state.options.is_collecting {
+        return Ok(());
+    }
     let Some(batch) = context.state.live.latest() else {
         return Err("could not get the latest data batch".to_owned());
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heapster_core::storage::{Columns, Selector, Snapshot};
+use heapster_core::storage::Snapshot;
 use heapster_core::{EntityKey, Labels, Matcher, TimeRange, key};
 use heapster_query::historical::{self, Aggregation, Bucket, Point, Target};
 use heapster_query::{Budget, QueryError};
@@ -195,10 +195,11 @@ enum Answer {
 }
 
 impl Answer {
-    fn len(&self) -> usize {
+    /// What it takes of the budget.
+    fn points(&self) -> usize {
         match self {
             Self::Points(points) => points.len(),
-            Self::Buckets(buckets) => buckets.len(),
+            Self::Buckets(buckets) => buckets.iter().map(Bucket::points).sum(),
         }
     }
 }
@@ -209,7 +210,7 @@ async fn respond(context: &Context, question: Question, shape: Shape) -> Respons
             let mut answers: BTreeMap<&str, Answer> = BTreeMap::new();
             for name in &question.order {
                 if let Some(answer) = answers.get(name.as_str()) {
-                    budget.repeat(answer.len())?;
+                    budget.repeat(answer.points())?;
                 } else if let Some(target) = question.targets.get(name) {
                     answers.insert(name, answer_one(snapshot, target, &question, budget)?);
                 }
@@ -265,12 +266,10 @@ async fn names_of(context: &Context, list: &ListPath, request: &Request) -> Resp
     for (label, param) in list.within {
         matchers.push(Matcher::equal(*label, request.params.get(param)));
     }
-    let selector = Selector { matchers, columns: Columns::All, range: TimeRange::ALL };
     let listed = list.listed;
     context
-        .read(move |snapshot, _| {
-            let mut names = snapshot.label_values(listed, &selector).map_err(QueryError::from)?;
-            names.retain(|name| !name.is_empty());
+        .read(move |snapshot, budget| {
+            let names = historical::label_values(snapshot, listed, matchers, budget)?;
             Ok(answer(Style::Pretty, |json| write_list(json, &names)))
         })
         .await
@@ -280,8 +279,8 @@ async fn names_of(context: &Context, list: &ListPath, request: &Request) -> Resp
 async fn metric_names(context: &Context, key: &EntityKey) -> Response {
     let matchers = key.matchers();
     context
-        .read(move |snapshot, _| {
-            let names = historical::metric_names(snapshot, matchers, TimeRange::ALL)?;
+        .read(move |snapshot, budget| {
+            let names = historical::metric_names(snapshot, matchers, TimeRange::ALL, budget)?;
             Ok(answer(Style::Pretty, |json| write_list(json, &names)))
         })
         .await

@@ -7,6 +7,7 @@
 mod entities;
 mod error;
 mod export;
+mod go_time;
 mod health;
 mod historical;
 mod index;
@@ -14,6 +15,7 @@ mod model;
 mod params;
 mod profile;
 mod series_json;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +24,16 @@ use heapster_core::storage::{Snapshot, Storage};
 use heapster_query::{Budget, Cancel, Limits, QueryError};
 use heapster_store::Clock;
 use http::StatusCode;
-use tokio::sync::Semaphore;
 
 pub use error::ApiError;
 
-use crate::http::{Response, Route, Router, text};
+use self::turns::Turns;
+use crate::http::{Response, Route, Router, typed};
 use crate::live::Live;
 use crate::telemetry::Registry;
+
+/// Answers of `/metrics` made at one time.
+const SELF_METRICS_MAX: usize = 2;
 
 /// What the APIs answer from.
 #[derive(Clone)]
@@ -54,11 +59,14 @@ pub struct ApiOptions {
     pub profiling: bool,
     /// How often a batch is expected – default 60 s; `/healthz` allows three in a row to be missed.
     pub resolution: Duration,
+    /// Whether batches are collected at all – default true; otherwise `/healthz` is always content.
+    pub is_collecting: bool,
     /// What one request may read and answer.
     pub limits: Limits,
-    /// Requests that read the store at one time – at least 1, default 8. More wait.
+    /// Answers from the store or the newest batch that are made at one time – at least 1,
+    /// default 8. More wait.
     pub reads_max: usize,
-    /// How long a request waits for its turn to read – default 10 s.
+    /// How long a request waits for its turn – default 10 s.
     pub read_wait: Duration,
 }
 
@@ -68,6 +76,7 @@ impl Default for ApiOptions {
             disable_export: false,
             profiling: false,
             resolution: Duration::from_secs(60),
+            is_collecting: true,
             limits: Limits::default(),
             reads_max: 8,
             read_wait: Duration::from_secs(10),
@@ -78,8 +87,8 @@ impl Default for ApiOptions {
 /// A router with every route of the Heapster APIs; other APIs may be added to it.
 pub fn router(state: ApiState) -> Router {
     let mut router = Router::new(Arc::clone(&state.registry), Arc::clone(&state.clock));
-    let reads = Arc::new(Semaphore::new(state.options.reads_max.max(1)));
-    let context = Arc::new(Context { state, reads });
+    let turns = Turns::new(state.options.reads_max, state.options.read_wait);
+    let context = Arc::new(Context { state, turns, export: export::Cache::default() });
     index::add_routes(&mut router, &context);
     health::add_routes(&mut router, &context);
     add_self_metrics(&mut router, &context);
@@ -93,20 +102,22 @@ pub fn router(state: ApiState) -> Router {
 }
 
 fn add_self_metrics(router: &mut Router, context: &Arc<Context>) {
+    const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
     let registry = Arc::clone(&context.state.registry);
+    // Turns of its own: whoever looks after a busy server needs these numbers most.
+    let turns = Arc::new(Turns::new(SELF_METRICS_MAX, context.state.options.read_wait));
     let route = Route::exact("/metrics", move |_| {
-        let rendered = registry.render();
-        async move {
-            crate::http::typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", rendered)
-        }
+        let (registry, turns) = (Arc::clone(&registry), Arc::clone(&turns));
+        async move { turns.make(move || typed(StatusCode::OK, TYPE, registry.render())).await }
     });
     router.route(route.labeled("prometheus"));
 }
 
-/// The state of the APIs and the turns to read.
+/// The state of the APIs and the turns to answer.
 struct Context {
     state: ApiState,
-    reads: Arc<Semaphore>,
+    turns: Turns,
+    export: export::Cache,
 }
 
 /// Cancels the read of a request whose client went away or whose time is over.
@@ -125,33 +136,16 @@ impl Context {
     where
         F: FnOnce(&dyn Snapshot, &mut Budget) -> Result<Response, ApiError> + Send + 'static,
     {
-        let turn = Arc::clone(&self.reads).acquire_owned();
-        let turn = tokio::time::timeout(self.state.options.read_wait, turn).await;
-        let Ok(Ok(turn)) = turn else { return ApiError::Busy.into_response() };
         let cancel = CancelOnDrop(Cancel::default());
         let mut budget = Budget::new(self.state.options.limits, cancel.0.clone());
         let storage = Arc::clone(&self.state.storage);
-        compute(move || {
-            // Held until the read ends, also when nobody waits for it any more.
-            let _turn = turn;
+        let make = move || {
             let snapshot = match storage.snapshot() {
                 Ok(snapshot) => snapshot,
                 Err(error) => return ApiError::from(QueryError::from(error)).into_response(),
             };
             read(&*snapshot, &mut budget).unwrap_or_else(ApiError::into_response)
-        })
-        .await
-    }
-}
-
-/// Makes an answer on a thread that may block; large ones would hold up other requests.
-async fn compute(make: impl FnOnce() -> Response + Send + 'static) -> Response {
-    match tokio::task::spawn_blocking(make).await {
-        Ok(response) => response,
-        // The router turns a panic into an answer.
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "server is shutting down"),
-        },
+        };
+        self.turns.make(make).await
     }
 }

@@ -10,7 +10,7 @@ use heapster_query::historical::{self, Target};
 use super::entities::{CONTAINERS, ENTITIES, FREE_CONTAINERS, ListPath, NAMESPACES, NODES, PODS};
 use super::error::ApiError;
 use super::series_json::{answer, write_items, write_list, write_series};
-use super::{Context, compute, params};
+use super::{Context, params};
 use crate::http::gojson::Style;
 use crate::http::{Params, Query, Request, Response, Route, Router};
 
@@ -50,14 +50,18 @@ pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
     let nodes = ListPath { listed: key::HOSTNAME, ..NODES };
     let free_containers = ListPath { within: &[(key::HOSTNAME, "node")], ..FREE_CONTAINERS };
     for list in [nodes, NAMESPACES, PODS, CONTAINERS, free_containers] {
-        let live = Arc::clone(&context.state.live);
+        let own = Arc::clone(context);
         let handler = move |request: Request| {
-            let latest = live.latest();
-            compute(move || {
-                let names = latest.map(|batch| listed(&batch, &list, &request.params));
-                let names: Vec<String> = names.unwrap_or_default().into_iter().collect();
-                answer(Style::Pretty, |json| write_list(json, &names))
-            })
+            let context = Arc::clone(&own);
+            async move {
+                let latest = context.state.live.latest();
+                let make = move || {
+                    let names = latest.map(|batch| listed(&batch, &list, &request.params));
+                    let names: Vec<String> = names.unwrap_or_default().into_iter().collect();
+                    answer(Style::Pretty, |json| write_list(json, &names))
+                };
+                context.turns.make(make).await
+            }
         };
         let route = Route::get_json(&format!("{PREFIX}{}", list.path), handler);
         router.route(route.labeled(list.label));
@@ -75,15 +79,19 @@ pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
     let pattern =
         format!("{PREFIX}/namespaces/{{namespace}}/pod-list/{{pods}}/metrics/{{metric:*}}");
     router.route(Route::get_json(&pattern, pod_list).labeled("podListMetric"));
-    let live = Arc::clone(&context.state.live);
+    let own = Arc::clone(context);
     let all_keys = move |_| {
-        let latest = live.latest();
-        compute(move || {
-            let keys: Vec<String> = latest
-                .map(|batch| batch.sets.keys().map(EntityKey::to_string).collect())
-                .unwrap_or_default();
-            answer(Style::Pretty, |json| write_list(json, &keys))
-        })
+        let context = Arc::clone(&own);
+        async move {
+            let latest = context.state.live.latest();
+            let make = move || {
+                let keys: Vec<String> = latest
+                    .map(|batch| batch.sets.keys().map(EntityKey::to_string).collect())
+                    .unwrap_or_default();
+                answer(Style::Pretty, |json| write_list(json, &keys))
+            };
+            context.turns.make(make).await
+        }
     };
     let route = Route::get_json(&format!("{PREFIX}/debug/allkeys"), all_keys);
     router.route(route.labeled("debugAllKeys"));
@@ -112,8 +120,8 @@ async fn names(context: &Context, key: &EntityKey) -> Response {
     matchers.push(historical::plain_only());
     let range = TimeRange::new(just_after(newest, NAMES_RECENT), newest);
     context
-        .read(move |snapshot, _| {
-            let names = historical::metric_names(snapshot, matchers, range)?;
+        .read(move |snapshot, budget| {
+            let names = historical::metric_names(snapshot, matchers, range, budget)?;
             Ok(answer(Style::Pretty, |json| write_list(json, &names)))
         })
         .await

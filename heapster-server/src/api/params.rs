@@ -1,16 +1,13 @@
 //! Parameters of requests, read as the original read them, with its error texts.
 
-use std::fmt;
 use std::time::Duration;
 
 use heapster_core::{Labels, TimeRange, Timestamp, metric};
 use heapster_query::historical::Aggregation;
 
 use super::error::ApiError;
+use super::go_time::GoTime;
 use crate::http::Query;
-
-const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
-const NANOS_PER_MILLI: u32 = 1_000_000;
 
 /// A moment in a request; `None` when the parameter is absent or empty.
 pub(super) fn start(query: &Query) -> Result<Option<Timestamp>, ApiError> {
@@ -95,15 +92,17 @@ pub(super) fn bucket(query: &Query) -> Result<Option<Duration>, ApiError> {
     Ok(Some(size).filter(|size| !size.is_zero()))
 }
 
-/// The aggregations of a path, in its order.
+/// The aggregations of a path, in its order, each once: a path has room for thousands.
 pub(super) fn aggregations(text: &str) -> Result<Vec<Aggregation>, ApiError> {
-    text.split(',')
-        .map(|name| {
-            Aggregation::from_name(name).ok_or_else(|| {
-                ApiError::BadRequest(format!("Unknown aggregation {}", quoted(name)))
-            })
-        })
-        .collect()
+    let mut aggregations = Vec::new();
+    for name in text.split(',') {
+        let aggregation = Aggregation::from_name(name)
+            .ok_or_else(|| ApiError::BadRequest(format!("Unknown aggregation {}", quoted(name))))?;
+        if !aggregations.contains(&aggregation) {
+            aggregations.push(aggregation);
+        }
+    }
+    Ok(aggregations)
 }
 
 /// The metric that a name in a path means; some old names mean another one.
@@ -119,204 +118,17 @@ pub(super) fn metric_name(name: &str) -> &str {
 }
 
 /// A text of the request in quotes, shortened; it is the caller's and could be anything.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 200;
     let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
     format!("{shown:?}")
 }
 
-/// A moment as Go parses it, down to the nanosecond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct GoTime {
-    /// The millisecond it lies in.
-    floor: Timestamp,
-    /// Whether it lies after the beginning of that millisecond.
-    has_rest: bool,
-}
-
-impl GoTime {
-    fn floor(self) -> Timestamp {
-        self.floor
-    }
-
-    fn ceil(self) -> Timestamp {
-        let extra = Duration::from_millis(u64::from(self.has_rest));
-        self.floor.saturating_add(extra)
-    }
-
-    /// Parses RFC 3339 with Go's leniency: hours may have one digit, fractions any number.
-    fn parse(text: &str) -> Result<Self, GoTimeError<'_>> {
-        let mut rest = Cursor { text, rest: text };
-        let year = rest.digits(4, "2006")?;
-        rest.literal("-")?;
-        let month = rest.digits(2, "01")?;
-        if !(1..=12).contains(&month) {
-            return Err(rest.out_of_range("month"));
-        }
-        rest.literal("-")?;
-        let day = rest.digits(2, "02")?;
-        rest.literal("T")?;
-        let hour = rest.hour()?;
-        if hour > 23 {
-            return Err(rest.out_of_range("hour"));
-        }
-        rest.literal(":")?;
-        let minute = rest.digits(2, "04")?;
-        if minute > 59 {
-            return Err(rest.out_of_range("minute"));
-        }
-        rest.literal(":")?;
-        let second = rest.digits(2, "05")?;
-        if second > 59 {
-            return Err(rest.out_of_range("second"));
-        }
-        let (nanos, finer) = rest.fraction();
-        let offset_seconds = rest.zone()?;
-        if !rest.rest.is_empty() {
-            return Err(GoTimeError { text, problem: Problem::Extra(rest.rest) });
-        }
-        if day < 1 || day > days_of(year, month) {
-            return Err(rest.out_of_range("day"));
-        }
-        let days = days_from_epoch(year, month, day);
-        let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset_seconds;
-        let millis = seconds * 1_000 + i64::from(nanos / NANOS_PER_MILLI);
-        let has_rest = nanos % NANOS_PER_MILLI != 0 || finer;
-        Ok(Self { floor: Timestamp::from_millis(millis), has_rest })
-    }
-}
-
-/// What Go's `time.Parse` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct GoTimeError<'a> {
-    text: &'a str,
-    problem: Problem<'a>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Problem<'a> {
-    Element { found: &'a str, wanted: &'static str },
-    OutOfRange(&'static str),
-    Extra(&'a str),
-}
-
-impl fmt::Display for GoTimeError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = quoted(self.text);
-        match self.problem {
-            Problem::Element { found, wanted } => {
-                let found = quoted(found);
-                write!(f, "parsing time {text} as {LAYOUT:?}: cannot parse {found} as {wanted:?}")
-            }
-            Problem::OutOfRange(what) => write!(f, "parsing time {text}: {what} out of range"),
-            Problem::Extra(extra) => {
-                // Go does not quote what is left over.
-                let extra: String = extra.chars().take(200).collect();
-                write!(f, "parsing time {text}: extra text: {extra}")
-            }
-        }
-    }
-}
-
-/// What is left of a text that is being parsed.
-struct Cursor<'a> {
-    text: &'a str,
-    rest: &'a str,
-}
-
-impl<'a> Cursor<'a> {
-    fn missing(&self, wanted: &'static str) -> GoTimeError<'a> {
-        GoTimeError { text: self.text, problem: Problem::Element { found: self.rest, wanted } }
-    }
-
-    fn out_of_range(&self, what: &'static str) -> GoTimeError<'a> {
-        GoTimeError { text: self.text, problem: Problem::OutOfRange(what) }
-    }
-
-    fn literal(&mut self, wanted: &'static str) -> Result<(), GoTimeError<'a>> {
-        self.rest = self.rest.strip_prefix(wanted).ok_or_else(|| self.missing(wanted))?;
-        Ok(())
-    }
-
-    fn digits(&mut self, count: usize, wanted: &'static str) -> Result<i64, GoTimeError<'a>> {
-        let digits = self.rest.get(..count).ok_or_else(|| self.missing(wanted))?;
-        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(self.missing(wanted));
-        }
-        let number = digits.parse().map_err(|_| self.missing(wanted))?;
-        self.rest = &self.rest[count..];
-        Ok(number)
-    }
-
-    fn hour(&mut self) -> Result<i64, GoTimeError<'a>> {
-        let digits = self.rest.bytes().take(2).take_while(u8::is_ascii_digit).count();
-        self.digits(digits.max(1), "15")
-    }
-
-    /// Nanoseconds, and whether there were digits below them that are not zero.
-    fn fraction(&mut self) -> (u32, bool) {
-        let Some(after) = self.rest.strip_prefix('.') else { return (0, false) };
-        let count = after.bytes().take_while(u8::is_ascii_digit).count();
-        if count == 0 {
-            return (0, false);
-        }
-        let (digits, rest) = after.split_at(count);
-        self.rest = rest;
-        let digit = |index: usize| digits.as_bytes().get(index).map_or(0, |byte| byte - b'0');
-        let nanos = (0..9).fold(0, |nanos, index| nanos * 10 + u32::from(digit(index)));
-        let finer = digits.bytes().skip(9).any(|byte| byte != b'0');
-        (nanos, finer)
-    }
-
-    /// Seconds east of UTC.
-    fn zone(&mut self) -> Result<i64, GoTimeError<'a>> {
-        const WANTED: &str = "Z07:00";
-        if let Some(rest) = self.rest.strip_prefix('Z') {
-            self.rest = rest;
-            return Ok(0);
-        }
-        let missing = self.missing(WANTED);
-        let sign = match self.rest.bytes().next() {
-            Some(b'+') => 1,
-            Some(b'-') => -1,
-            _ => return Err(missing),
-        };
-        let mut inner = Cursor { text: self.text, rest: self.rest.get(1..).unwrap_or_default() };
-        let mut read = || -> Result<i64, GoTimeError<'a>> {
-            let hours = inner.digits(2, WANTED)?;
-            inner.literal(":")?;
-            Ok(hours * 3_600 + inner.digits(2, WANTED)? * 60)
-        };
-        let offset = read().map_err(|_| missing)?;
-        self.rest = inner.rest;
-        Ok(sign * offset)
-    }
-}
-
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-fn days_of(year: i64, month: i64) -> i64 {
-    match month {
-        2 => 28 + i64::from(is_leap(year)),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01; the year is counted from March, so that a leap day is its last.
-fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
+    use super::super::go_time::LAYOUT;
     use super::*;
 
     fn message<T: fmt::Debug>(result: Result<T, ApiError>) -> String {
@@ -428,6 +240,14 @@ mod tests {
         ] {
             assert_eq!(message(bucket(&query(&format!("bucket={text}")))), expected);
         }
+    }
+
+    #[test]
+    fn aggregations_are_taken_once_each_in_their_order() {
+        let parsed = aggregations("max,count,max,95-perc,count").unwrap();
+        let expected = [Aggregation::Max, Aggregation::Count, Aggregation::Percentile(95)];
+        assert_eq!(parsed, expected);
+        assert_eq!(message(aggregations("max,mean")), "Unknown aggregation \"mean\"");
     }
 
     #[test]

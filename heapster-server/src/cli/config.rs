@@ -62,15 +62,16 @@ impl Config {
             values.all("store-label"),
             values.all("ignore-label"),
         );
+        let source = source(values, environment)?;
         Ok(Self {
-            source: source(values, environment)?,
+            retention: retention(values, &source),
+            source,
             sinks: sinks.collect::<Result<_, _>>()?,
             resolution: duration(values, "metric-resolution"),
             export_timeout: duration(values, "sink-export-data-timeout"),
             copier: copier
                 .map_err(|error| UsageError::Conflict(format!("--store-label: {error}")))?,
             data_dir: data_dir(values, environment),
-            retention: read_retention(values.get("retention")).unwrap_or_default(),
             ack: match values.get("ack") {
                 "durable" => Ack::Durable,
                 "memory" => Ack::Memory,
@@ -84,6 +85,14 @@ impl Config {
             log_level: log_level(values),
         })
     }
+}
+
+/// Who only looks at stored data, perhaps a backup, must not delete it by that.
+fn retention(values: &Values, source: &Uri) -> Option<Duration> {
+    if source.key() == "none" && values.all("retention").is_empty() {
+        return None;
+    }
+    read_retention(values.get("retention")).unwrap_or_default()
 }
 
 fn duration(values: &Values, name: &str) -> Duration {

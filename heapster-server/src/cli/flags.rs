@@ -145,7 +145,7 @@ pub const FLAGS: &[Flag] = &[
         Retention,
         "15d",
         "How long data is kept; units are those of a duration and `d`, `w`. Older data is \
-         deleted.",
+         deleted. With `--source=none` everything is kept unless this flag is given.",
     ),
     flag(
         Storing,

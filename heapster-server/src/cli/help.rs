@@ -21,7 +21,7 @@ Examples:
   heapster --source='kubernetes.summary_api:?inClusterConfig=false&auth=/root/.kube/config'
       Collect a cluster from outside.
   heapster --source=none --data-dir=/backup/heapster --heapster-port=9000
-      Look at stored data without collecting.
+      Look at stored data without collecting or deleting any.
 
 Flags are --name=value or --name value; - and _ in names are alike. A duration is written as in
 Go: 20s, 1m30s, 1h.
@@ -137,16 +137,18 @@ be built, the program ends with exit code 2.
 ## Rounds
 
 A round starts for each interval of the resolution, aligned to UTC, five seconds after the interval
-ends (a quarter of the resolution if that is less). Its batch closes when all sources have answered,
-at the latest after 20 seconds or a little less than the resolution. A source that has not answered
-by then is missing from that batch and delays nothing else. Sinks have queues of eight batches; what
+ends (a quarter of the resolution if that is less). Its batch closes when all sources have answered.
+It does not wait long for the last ones: about two seconds, or three times what most have taken, and
+one second for those that gave nothing in the round before. At the latest it closes after 20 seconds
+or a little less than the resolution. A source that has not answered by then is missing from that
+batch; nothing else is. Sinks have queues of eight batches; what
 a full queue cannot take is dropped and counted in `heapster_exporter_dropped_batches_total`. The
 store has no queue: a round waits for it.
 
 ## Signals and exit codes
 
-SIGTERM and SIGINT stop the rounds, let the one under way finish, work off the sinks' queues, write
-everything to disk and end with code 0, within ten seconds. A second signal ends the process at once;
+SIGTERM and SIGINT stop the rounds, close the batch under way with what has arrived, work off the
+sinks' queues, write everything to disk and end with code 0, within ten seconds. A second signal ends the process at once;
 the store recovers at the next start.
 
 | exit code | meaning |

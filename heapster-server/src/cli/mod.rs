@@ -7,7 +7,7 @@ mod config;
 mod flags;
 mod help;
 mod parser;
-mod value;
+pub(crate) mod value;
 
 pub use config::{Config, Environment};
 pub use flags::{FLAGS, Flag, Group, find};

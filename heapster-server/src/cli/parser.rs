@@ -43,7 +43,7 @@ pub enum UsageError {
         expected: String,
     },
     /// The flag asks for something this version does not have.
-    #[error("--{flag} is not available yet in this version; listen on loopback behind a TLS proxy")]
+    #[error("--{flag} is not available yet in this version; {}", instead(flag))]
     NotAvailable {
         /// The flag.
         flag: &'static str,
@@ -51,6 +51,17 @@ pub enum UsageError {
     /// Values that are good by themselves do not go together.
     #[error("{0}")]
     Conflict(String),
+}
+
+/// What to do without a flag that is not available.
+fn instead(flag: &str) -> &'static str {
+    match flag {
+        "api-server" => "leave it out: the APIs are served on --heapster-port",
+        "tls-client-ca" | "allowed-users" => {
+            "leave it out, listen on loopback, and let a TLS proxy check who calls"
+        }
+        _ => "leave it out, listen on loopback, and let a TLS proxy encrypt",
+    }
 }
 
 /// How much of a bad value an error repeats.
@@ -174,7 +185,12 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Arguments, U
             })?,
         };
         if !flag.kind.accepts(&value) {
-            return Err(UsageError::bad_value(flag.name, &value, flag.kind.expected()));
+            // What follows a missing key may hold a password.
+            let shown = match flag.kind {
+                Kind::Uri if value.starts_with(':') => ":…",
+                _ => &value,
+            };
+            return Err(UsageError::bad_value(flag.name, shown, flag.kind.expected()));
         }
         values.insert(flag, value);
     }

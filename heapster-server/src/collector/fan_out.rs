@@ -1,15 +1,16 @@
 //! [`FanOut`]: asks all sources of an interval at once and closes the batch on time.
 //!
-//! The batch closes when every source has answered, with data or without, and at the latest at the
-//! deadline. A source that hangs is missing from its batch and delays nothing else: it is abandoned
-//! at the deadline. A source that gave nothing is a suspect until it does; suspects share a quarter
-//! of the places in flight, so that many dead nodes cannot hold the places of the living.
+//! The batch closes when every source has answered, with data or without, or when those that have
+//! not are overdue ([`Patience`]), and at the latest at the deadline. A source that hangs is missing
+//! from its batch and delays nothing else. Its scrape runs on to the deadline: the late answer is
+//! dropped, but shows that the source is slow rather than dead. A source that gave nothing is a
+//! suspect until it does; suspects share a quarter of the places in flight, so that many dead nodes
+//! cannot hold the places of the living.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,9 +20,11 @@ use heapster_store::Clock;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::patience::{Awaited, Patience};
 use crate::telemetry::logging::chain;
 use crate::telemetry::rate_limit::RateLimit;
 use crate::telemetry::{Family, FamilyKind, Registry};
@@ -38,8 +41,8 @@ const DURATION: Family = Family {
 };
 const FAILURES: Family = Family {
     name: "heapster_scraper_failures_total",
-    help: "Scrapes that gave nothing, by reason: error, panic, timeout or no_place (too many others \
-           hung).",
+    help: "Scrapes that gave nothing, by reason: error, panic, timeout (no answer before the batch \
+           closed) or no_place (too many others hung).",
     kind: FamilyKind::Counter,
 };
 const REJECTS: Family = Family {
@@ -58,13 +61,16 @@ const SPREAD_PER_SOURCE: Duration = Duration::from_millis(8);
 /// … and over this much time at most.
 const SPREAD_MAX: Duration = Duration::from_secs(4);
 
+/// How long a batch stays open once the collector is told to stop.
+const CLOSING_MAX: Duration = Duration::from_millis(1_500);
+
 /// How many failing sources one log line names.
 const NAMED_MAX: usize = 5;
 
 /// Bounds of one fan-out.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From the start of a round until its batch closes.
+    /// From the start of a round until its batch closes at the latest, and its scrapes end.
     pub deadline: Duration,
     /// Scrapes under way at any one time, over all rounds. A quarter of them serves sources that
     /// last time did not answer.
@@ -80,7 +86,9 @@ pub struct FanOut {
     /// Places for sources in good standing, and for those that did not answer last time.
     places: Arc<Semaphore>,
     suspect_places: Arc<Semaphore>,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
+    /// Scrapes that go on after their batch was closed, one task per round.
+    stragglers: Mutex<JoinSet<()>>,
     reject_lines: RateLimit,
 }
 
@@ -93,15 +101,36 @@ struct Known {
     failing: HashSet<String>,
     /// Those that gave nothing when a scrape of them last began.
     suspects: HashSet<String>,
+    /// How long the last answer of each took.
+    usual: HashMap<String, Duration>,
+}
+
+impl Known {
+    /// A source has answered after its batch was closed: slow, but no suspect.
+    fn answered_late(&mut self, name: &str, took: Duration) {
+        self.suspects.remove(name);
+        if self.names.contains(name) {
+            self.usual.insert(name.to_owned(), took);
+        }
+    }
 }
 
 /// Why a source gave nothing.
 enum Miss {
     Error(String),
     Panic,
-    Timeout,
+    /// The batch was closed after this time.
+    Timeout(Duration),
     /// The deadline came before a place was free.
     NoPlace,
+}
+
+/// What came of asking one source.
+struct Answer {
+    index: usize,
+    /// From the start of its scrape.
+    took: Duration,
+    outcome: Result<Scrape, Miss>,
 }
 
 impl Miss {
@@ -109,7 +138,7 @@ impl Miss {
         match self {
             Self::Error(_) => "error",
             Self::Panic => "panic",
-            Self::Timeout => "timeout",
+            Self::Timeout(_) => "timeout",
             Self::NoPlace => "no_place",
         }
     }
@@ -132,47 +161,109 @@ impl FanOut {
             registry,
             places: Arc::new(Semaphore::new(places)),
             suspect_places: Arc::new(Semaphore::new(suspect_places)),
-            known: Mutex::default(),
+            known: Arc::default(),
+            stragglers: Mutex::default(),
             reject_lines: RateLimit::new(Duration::from_secs(60)),
         }
     }
 
-    /// The batch of an interval: what the sources gave until the deadline, stamped with the
-    /// interval's end. Of two sets with one key the one that arrived later wins.
-    pub async fn scrape(&self, interval: Interval) -> DataBatch {
-        let deadline = Instant::now() + self.limits.deadline;
+    /// The batch of an interval: what the sources gave until it closed, stamped with the interval's
+    /// end. Of two sets with one key the one that arrived later wins. Once `closing` is cancelled
+    /// the batch closes within [`CLOSING_MAX`], with what it has by then.
+    pub async fn scrape(&self, interval: Interval, closing: &CancellationToken) -> DataBatch {
+        let started = Instant::now();
+        let deadline = started + self.limits.deadline;
         let sources = self.list_sources();
+        let spread = self.spread(sources.len());
         let mut tasks = JoinSet::new();
-        let mut open: BTreeMap<usize, (String, Arc<AtomicBool>)> = BTreeMap::new();
+        let mut awaited = Vec::with_capacity(sources.len());
         for (index, source) in sources.iter().enumerate() {
-            let begun = Arc::new(AtomicBool::new(false));
-            open.insert(index, (source.name().to_owned(), Arc::clone(&begun)));
-            let delay = self.delay(source.name(), sources.len(), interval);
-            tasks.spawn(self.ask(index, Arc::clone(source), delay, interval, begun));
+            let one = self.awaited(source.name());
+            let delay = delay(&one, spread, interval);
+            tasks.spawn(self.ask(index, Arc::clone(source), delay, deadline, interval, &one));
+            awaited.push(one);
         }
+        let mut patience = Patience::new(started, deadline, spread, awaited);
 
         let mut batch = DataBatch::new(interval.end);
+        let mut usual: Vec<(String, Duration)> = Vec::new();
         let mut misses: Vec<(String, Miss)> = Vec::new();
         let mut rejects: Vec<String> = Vec::new();
-        // A task fails only when it is cancelled, since panics are caught inside.
-        while let Ok(Some(done)) = timeout_at(deadline, tasks.join_next()).await {
-            let Ok((index, outcome)) = done else { continue };
-            let (name, _) = open.remove(&index).unwrap_or_default();
-            match outcome {
+        let mut is_closing = false;
+        loop {
+            let until = patience.until(Instant::now());
+            let answer = tokio::select! {
+                biased;
+                done = tasks.join_next() => match done {
+                    Some(Ok(answer)) => answer,
+                    // A task fails only when it is cancelled, since panics are caught inside.
+                    Some(Err(_)) => continue,
+                    None => break,
+                },
+                () = closing.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    patience.close_by(Instant::now() + CLOSING_MAX);
+                    continue;
+                }
+                () = sleep_until(until) => {
+                    // A source that has begun meanwhile gets its time as well.
+                    let now = Instant::now();
+                    if patience.until(now) <= now { break } else { continue }
+                }
+            };
+            let took = answer.outcome.is_ok().then_some(answer.took);
+            let Some(Awaited { name, .. }) = patience.settle(answer.index, took, Instant::now())
+            else {
+                continue;
+            };
+            match answer.outcome {
                 Ok(scrape) => {
                     batch.sets.extend(scrape.sets);
                     rejects.extend(scrape.rejects.into_iter().map(|why| format!("{name}: {why}")));
+                    usual.push((name, answer.took));
                 }
                 Err(miss) => misses.push((name, miss)),
             }
         }
-        tasks.abort_all();
-        misses.extend(open.into_values().map(|(name, begun)| {
-            (name, if begun.load(Ordering::Relaxed) { Miss::Timeout } else { Miss::NoPlace })
+        let waited = patience.waited(Instant::now());
+        let open = patience.into_open();
+        misses.extend(open.values().map(|source| {
+            let has_begun = source.begun.get().is_some();
+            (source.name.clone(), if has_begun { Miss::Timeout(waited) } else { Miss::NoPlace })
         }));
         self.report_rejects(&rejects);
-        self.remember(&sources, &misses);
+        self.remember(&sources, usual, &misses);
+        self.leave_behind(tasks, open);
         batch
+    }
+
+    /// Lets the scrapes of a closed batch go on to their deadline, to see which sources are alive.
+    fn leave_behind(&self, mut tasks: JoinSet<Answer>, open: BTreeMap<usize, Awaited>) {
+        let mut stragglers = self.stragglers.lock();
+        while stragglers.try_join_next().is_some() {}
+        if open.is_empty() {
+            return;
+        }
+        let known = Arc::clone(&self.known);
+        stragglers.spawn(async move {
+            while let Some(done) = tasks.join_next().await {
+                let Ok(answer) = done else { continue };
+                if let (Some(source), Ok(_)) = (open.get(&answer.index), &answer.outcome) {
+                    known.lock().answered_late(&source.name, answer.took);
+                }
+            }
+        });
+    }
+
+    /// What is known of a source before it is asked.
+    fn awaited(&self, name: &str) -> Awaited {
+        let known = self.known.lock();
+        Awaited {
+            name: name.to_owned(),
+            is_suspect: known.suspects.contains(name),
+            usual: known.usual.get(name).copied(),
+            begun: Arc::default(),
+        }
     }
 
     fn list_sources(&self) -> Vec<Arc<dyn Source>> {
@@ -183,55 +274,47 @@ impl FanOut {
         })
     }
 
-    /// The task that asks one source.
+    /// The task that asks one source; ends at the deadline.
     fn ask(
         &self,
         index: usize,
         source: Arc<dyn Source>,
         delay: Duration,
+        deadline: Instant,
         interval: Interval,
-        begun: Arc<AtomicBool>,
-    ) -> impl Future<Output = (usize, Result<Scrape, Miss>)> + use<> {
-        let places =
-            if self.is_suspect(source.name()) { &self.suspect_places } else { &self.places };
+        awaited: &Awaited,
+    ) -> impl Future<Output = Answer> + use<> {
+        let places = if awaited.is_suspect { &self.suspect_places } else { &self.places };
         let (places, clock) = (Arc::clone(places), Arc::clone(&self.clock));
-        let registry = Arc::clone(&self.registry);
+        let (registry, begun) = (Arc::clone(&self.registry), Arc::clone(&awaited.begun));
         async move {
             sleep(delay).await;
             // The semaphore is never closed; without a place the scrape would still be right.
-            let _place = places.acquire_owned().await;
-            begun.store(true, Ordering::Relaxed);
-            let started = clock.monotonic();
+            let Ok(_place) = timeout_at(deadline, places.acquire_owned()).await else {
+                return Answer { index, took: Duration::ZERO, outcome: Err(Miss::NoPlace) };
+            };
+            let (moment, started) = (Instant::now(), clock.monotonic());
+            let _ = begun.set(moment);
             let scrape = AssertUnwindSafe(async { source.scrape(interval).await }).catch_unwind();
-            let outcome = match scrape.await {
-                Ok(Ok(scrape)) => Ok(scrape),
-                Ok(Err(error)) => Err(Miss::Error(chain(&error))),
-                Err(_) => Err(Miss::Panic),
+            let outcome = match timeout_at(deadline, scrape).await {
+                Ok(Ok(Ok(scrape))) => Ok(scrape),
+                Ok(Ok(Err(error))) => Err(Miss::Error(chain(&error))),
+                Ok(Err(_)) => Err(Miss::Panic),
+                Err(_) => Err(Miss::Timeout(moment.elapsed())),
             };
             let labels = [("source", source.name())];
             let took = clock.monotonic().saturating_sub(started);
             registry.observe(&DURATION, &labels, took.as_secs_f64() * 1000.0);
             registry.set(&LAST_TIME, &labels, clock.now().as_millis() as f64 / 1000.0);
-            (index, outcome)
+            Answer { index, took: moment.elapsed(), outcome }
         }
     }
 
-    fn is_suspect(&self, name: &str) -> bool {
-        self.known.lock().suspects.contains(name)
-    }
-
-    /// When a source's scrape starts: always the same for a name, so that the samples of a node are
-    /// evenly spaced. Suspects come in another order each round, so that none waits for ever.
-    fn delay(&self, name: &str, sources: usize, interval: Interval) -> Duration {
+    /// Over how much time the scrapes of a round begin.
+    fn spread(&self, sources: usize) -> Duration {
         let per_source =
             SPREAD_PER_SOURCE.saturating_mul(u32::try_from(sources).unwrap_or(u32::MAX));
-        let spread = per_source.min(SPREAD_MAX).min(self.limits.deadline / 4);
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        if self.is_suspect(name) {
-            interval.end.hash(&mut hasher);
-        }
-        spread.mul_f64(hasher.finish() as f64 / u64::MAX as f64)
+        per_source.min(SPREAD_MAX).min(self.limits.deadline / 4)
     }
 
     fn report_rejects(&self, rejects: &[String]) {
@@ -251,7 +334,12 @@ impl FanOut {
     }
 
     /// Counts what went wrong, logs what changed and drops self metrics of sources that went away.
-    fn remember(&self, sources: &[Arc<dyn Source>], misses: &[(String, Miss)]) {
+    fn remember(
+        &self,
+        sources: &[Arc<dyn Source>],
+        took: Vec<(String, Duration)>,
+        misses: &[(String, Miss)],
+    ) {
         self.registry.set(&SOURCES, &[], sources.len() as f64);
         for (_, miss) in misses {
             self.registry.add(&FAILURES, &[("reason", miss.reason())], 1);
@@ -264,11 +352,14 @@ impl FanOut {
             .iter()
             .filter(|(name, miss)| match miss {
                 Miss::NoPlace => known.suspects.contains(name),
-                Miss::Error(_) | Miss::Panic | Miss::Timeout => true,
+                Miss::Error(_) | Miss::Panic | Miss::Timeout(_) => true,
             })
             .map(|(name, _)| name.clone())
             .collect();
-        let before = std::mem::replace(&mut *known, Known { names, failing, suspects });
+        let mut usual = std::mem::take(&mut known.usual);
+        usual.extend(took);
+        usual.retain(|name, _| names.contains(name));
+        let before = std::mem::replace(&mut *known, Known { names, failing, suspects, usual });
 
         for gone in before.names.difference(&known.names) {
             self.registry.forget(&DURATION, "source", gone);
@@ -287,7 +378,7 @@ impl FanOut {
             misses.iter().filter(|(name, _)| !before.failing.contains(name)).collect();
         if !new.is_empty() {
             let (failed, all) = (misses.len(), sources.len());
-            let clauses = new.iter().take(NAMED_MAX).map(|(name, miss)| self.clause(name, miss));
+            let clauses = new.iter().take(NAMED_MAX).map(|(name, miss)| clause(name, miss));
             let clauses = clauses.collect::<Vec<_>>().join("; ");
             let more = match new.len().saturating_sub(NAMED_MAX) {
                 0 => String::new(),
@@ -296,13 +387,24 @@ impl FanOut {
             warn!("{failed} of {all} sources are missing from this round; new: {clauses}{more}");
         }
     }
+}
 
-    fn clause(&self, name: &str, miss: &Miss) -> String {
-        match miss {
-            Miss::Error(error) => format!("{name}: {error}"),
-            Miss::Panic => format!("{name}: bug: the source panicked"),
-            Miss::Timeout => format!("{name}: no answer within {:?}", self.limits.deadline),
-            Miss::NoPlace => format!("{name}: not asked, too many others hang"),
-        }
+/// When a source's scrape starts: always the same for a name, so that the samples of a node are
+/// evenly spaced. Suspects come in another order each round, so that none waits for ever.
+fn delay(source: &Awaited, spread: Duration, interval: Interval) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    source.name.hash(&mut hasher);
+    if source.is_suspect {
+        interval.end.hash(&mut hasher);
+    }
+    spread.mul_f64(hasher.finish() as f64 / u64::MAX as f64)
+}
+
+fn clause(name: &str, miss: &Miss) -> String {
+    match miss {
+        Miss::Error(error) => format!("{name}: {error}"),
+        Miss::Panic => format!("{name}: bug: the source panicked"),
+        Miss::Timeout(waited) => format!("{name}: no answer within {waited:.1?}"),
+        Miss::NoPlace => format!("{name}: not asked, too many others hang"),
     }
 }

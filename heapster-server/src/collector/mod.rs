@@ -12,6 +12,7 @@
 
 mod export;
 mod fan_out;
+mod patience;
 mod pipeline;
 mod scheduler;
 mod sink_queue;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use heapster_core::DataBatch;
-use heapster_core::pipeline::{Interval, Processor, Sink, SinkError, SourceProvider};
+use heapster_core::pipeline::{BoxFuture, Interval, Processor, Sink, SinkError, SourceProvider};
 use heapster_store::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -88,6 +89,8 @@ impl Options {
 pub struct Parts {
     /// Lists the sources of a round.
     pub sources: Arc<dyn SourceProvider>,
+    /// The first round begins when this has resolved.
+    pub ready: BoxFuture<'static, ()>,
     /// The processors in their order.
     pub processors: Vec<Box<dyn Processor>>,
     /// The sink that each round waits for.
@@ -117,7 +120,7 @@ impl Default for StopLimits {
 
 /// A running collector. Dropping it without [`Collector::stop`] ends it without a flush.
 pub struct Collector {
-    /// Begins no more rounds.
+    /// Begins no more rounds and closes the batches under way.
     stop: CancellationToken,
     /// Gives up the rounds that are under way.
     abandon: CancellationToken,
@@ -136,7 +139,7 @@ struct Round {
 impl Collector {
     /// Starts collecting; must be called within a tokio runtime.
     pub fn start(parts: Parts, options: Options) -> Self {
-        let Parts { sources, processors, store, sinks, clock, registry } = parts;
+        let Parts { sources, ready, processors, store, sinks, clock, registry } = parts;
         let limits = Limits { deadline: options.deadline(), in_flight_max: options.scrapes_max };
         let fan_out = FanOut::new(sources, limits, Arc::clone(&clock), Arc::clone(&registry));
         let exporter = |sink| Exporter::new(sink, Arc::clone(&clock), Arc::clone(&registry));
@@ -163,10 +166,11 @@ impl Collector {
             resolution: options.resolution,
             clock,
             registry,
+            closing: stop.clone(),
             begun,
         };
         Self {
-            rounds: AbortOnDropHandle::new(tokio::spawn(rounds.run(stop.clone()))),
+            rounds: AbortOnDropHandle::new(tokio::spawn(rounds.run(ready))),
             work: AbortOnDropHandle::new(tokio::spawn(work.run(waiting, abandon.clone()))),
             stop,
             abandon,
@@ -182,8 +186,8 @@ impl Collector {
         }
     }
 
-    /// Begins no more rounds, lets those under way finish, works off the queues and stops the
-    /// sinks. Takes little more than the limits together, whatever sources and sinks do; what is
+    /// Begins no more rounds, closes the batches of those under way with what has arrived, hands
+    /// them to the sinks, works off the queues and stops the sinks. Takes little more than the limits together, whatever sources and sinks do; what is
     /// not done by then is abandoned and logged.
     pub async fn stop(self, limits: StopLimits) {
         self.stop.cancel();
@@ -214,11 +218,14 @@ struct Rounds {
     resolution: Duration,
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
+    /// Begins no more rounds and closes the batches under way.
+    closing: CancellationToken,
     begun: mpsc::Sender<Round>,
 }
 
 impl Rounds {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(self, ready: BoxFuture<'static, ()>) {
+        let mut ready = Some(ready);
         let mut schedule = Schedule::new(self.resolution);
         let rounds = async {
             loop {
@@ -226,6 +233,9 @@ impl Rounds {
                     Step::Wait(wait) => sleep(wait).await,
                     Step::Run { interval, skipped } => {
                         self.registry.add(&ROUNDS, &[("result", "skipped")], skipped);
+                        if let Some(ready) = ready.take() {
+                            ready.await;
+                        }
                         if !self.begin(interval).await {
                             return;
                         }
@@ -234,7 +244,7 @@ impl Rounds {
             }
         };
         tokio::select! {
-            () = stop.cancelled() => {}
+            () = self.closing.cancelled() => {}
             () = rounds => {}
         }
     }
@@ -249,7 +259,8 @@ impl Rounds {
             return true;
         };
         let fan_out = Arc::clone(&self.fan_out);
-        let scrape = tokio::spawn(async move { fan_out.scrape(interval).await });
+        let closing = self.closing.clone();
+        let scrape = tokio::spawn(async move { fan_out.scrape(interval, &closing).await });
         let scrape = AbortOnDropHandle::new(scrape);
         self.begun.send(Round { interval, scrape, _place: place }).await.is_ok()
     }

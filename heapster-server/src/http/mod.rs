@@ -13,7 +13,7 @@ pub mod server;
 mod write_timeout;
 
 pub use request::{Params, Query, Request};
-pub(crate) use response::typed;
 pub use response::{Response, html, json, text};
+pub(crate) use response::{busy, hold, typed};
 pub use router::{Handler, Route, Router};
-pub use server::{ServerOptions, serve, serve_connection};
+pub use server::{ServerOptions, serve};

@@ -1,14 +1,36 @@
 //! [`Response`] and the few ways in which handlers make one.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
-/// An answer with its whole body.
+/// An answer with its whole body. It may hold a turn for as long as it is kept.
 pub type Response = http::Response<Bytes>;
 
+/// What is let go with the answer, such as a turn.
+#[derive(Clone)]
+struct Held {
+    _held: Arc<dyn Any + Send + Sync>,
+}
+
+/// Keeps something until the answer is dropped. The server drops it once its memory is accounted
+/// for, so that the turns to make answers bound those that wait to be compressed and written.
+pub(crate) fn hold(response: &mut Response, held: impl Any + Send + Sync) {
+    response.extensions_mut().insert(Held { _held: Arc::new(held) });
+}
+
+/// 503 with the time after which to ask again.
+pub(crate) fn busy(body: impl Into<Bytes>) -> Response {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, body);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
 /// JSON with status 200.
-pub fn json(body: Vec<u8>) -> Response {
+pub fn json(body: impl Into<Bytes>) -> Response {
     typed(StatusCode::OK, "application/json", body)
 }
 

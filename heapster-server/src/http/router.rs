@@ -224,7 +224,7 @@ impl Router {
         };
         request.params = params;
         let started = self.clock.monotonic();
-        let method = request.method.as_str().to_ascii_lowercase();
+        let method = method_label(&request.method);
         let request_bytes = approximate_bytes(&request, uri_bytes);
         let path = request.path.clone();
         let handler = Arc::clone(&route.handler);
@@ -236,7 +236,7 @@ impl Router {
         if let Some(label) = route.label {
             let took = self.clock.monotonic().saturating_sub(started);
             let code = response.status();
-            let labels = [("handler", label), ("method", &method), ("code", code.as_str())];
+            let labels = [("handler", label), ("method", method), ("code", code.as_str())];
             self.registry.add(&REQUESTS, &labels, 1);
             let labels = [("handler", label)];
             self.registry.observe(&DURATION, &labels, took.as_secs_f64() * 1e6);
@@ -277,6 +277,22 @@ impl Router {
         self.services.iter().any(|root| {
             tokens.len() >= root.len() && root.iter().zip(tokens).all(|(own, token)| own == token)
         })
+    }
+}
+
+/// The method as a label. Clients may make up any number of others.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::OPTIONS => "options",
+        Method::CONNECT => "connect",
+        Method::TRACE => "trace",
+        _ => "other",
     }
 }
 

@@ -1,17 +1,20 @@
 //! The accept loop and the limits of a connection.
 //!
 //! Every wait has an end: for a header, for a body, for a handler, for the peer to read. Every size
-//! has a bound. Beyond the limit on connections new ones wait in the kernel's queue.
+//! has a bound, also that of all answers that wait to be read. Beyond the limit on connections new
+//! ones wait in the kernel's queue.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::{HOST, HeaderValue};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -19,11 +22,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::response::{Response, text};
+use super::response::{Response, busy, text};
 use super::router::Router;
 use super::write_timeout::{WriteLimits, WriteTimeout};
 
@@ -40,8 +43,11 @@ pub struct ServerOptions {
     pub headers_max: usize,
     /// Bytes of a request's URI – default 8 KiB.
     pub uri_bytes_max: usize,
-    /// Bytes of a request's body – default 16 MiB.
+    /// Bytes of a request's body – default 64 KiB; no route reads one.
     pub body_bytes_max: usize,
+    /// Bytes of all answers that clients have not read yet, but for those of at most 64 KiB –
+    /// default 256 MiB. An answer that finds no room becomes a 503; a larger one needs it all.
+    pub answer_bytes_max: usize,
     /// Time for a request's body, and again for its answer – default 30 s.
     pub request_timeout: Duration,
     /// Time a peer may take without reading a byte of its answer – default 30 s.
@@ -50,6 +56,10 @@ pub struct ServerOptions {
     pub response_timeout: Duration,
     /// Time that requests get to finish at shutdown – default 10 s.
     pub shutdown_timeout: Duration,
+    /// Whether a server that listens on loopback answers only requests for an IP address or
+    /// `localhost` – default true. A web page whose name someone lets point to loopback could
+    /// read everything otherwise, because to the browser it is the page's own server.
+    pub refuse_foreign_names: bool,
 }
 
 impl Default for ServerOptions {
@@ -60,11 +70,13 @@ impl Default for ServerOptions {
             header_bytes_max: 32 << 10,
             headers_max: 100,
             uri_bytes_max: 8 << 10,
-            body_bytes_max: 16 << 20,
+            body_bytes_max: 64 << 10,
+            answer_bytes_max: 256 << 20,
             request_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             response_timeout: Duration::from_secs(120),
             shutdown_timeout: Duration::from_secs(10),
+            refuse_foreign_names: true,
         }
     }
 }
@@ -77,6 +89,13 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let slots = Arc::new(Semaphore::new(options.connections_max.max(1)));
+    let is_loopback = listener.local_addr().is_ok_and(|own| own.ip().to_canonical().is_loopback());
+    let shared = Arc::new(Shared {
+        router,
+        options,
+        room: Room::new(options.answer_bytes_max),
+        local_names_only: options.refuse_foreign_names && is_loopback,
+    });
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -95,9 +114,9 @@ pub async fn serve(
             Ok((stream, _)) => {
                 // An answer is written in one go, so small last packets should not wait.
                 let _ = stream.set_nodelay(true);
-                let (router, stopped) = (Arc::clone(&router), stopped.clone());
+                let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, router, options, stopped).await;
+                    serve_connection(stream, shared, stopped).await;
                     drop(slot);
                 });
             }
@@ -127,24 +146,29 @@ fn accept_pause(error: &io::Error) -> Duration {
     }
 }
 
-/// Serves one connection, plain or wrapped in TLS, until its end.
-///
-/// When `stopped`'s sender is dropped, the running request is finished and the connection closed.
-pub async fn serve_connection<S>(
-    stream: S,
+/// What all connections of a server share.
+struct Shared {
     router: Arc<Router>,
     options: ServerOptions,
-    mut stopped: watch::Receiver<()>,
-) where
+    room: Room,
+    local_names_only: bool,
+}
+
+/// Serves one connection until its end.
+///
+/// When `stopped`'s sender is dropped, the running request is finished and the connection closed.
+async fn serve_connection<S>(stream: S, shared: Arc<Shared>, mut stopped: watch::Receiver<()>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let options = shared.options;
     let limits = WriteLimits { stall: options.write_timeout, total: options.response_timeout };
     let stream = TokioIo::new(WriteTimeout::new(stream, limits));
     let service = service_fn(move |request| {
-        let router = Arc::clone(&router);
+        let shared = Arc::clone(&shared);
         async move {
-            let response = answer(&router, request, &options).await;
-            Ok::<_, Infallible>(response.map(Full::new))
+            let response = answer(&shared, request).await;
+            Ok::<_, Infallible>(shared.room.admit(response).map(Full::new))
         }
     });
     let mut builder = http1::Builder::new();
@@ -167,11 +191,8 @@ pub async fn serve_connection<S>(
     }
 }
 
-async fn answer(
-    router: &Router,
-    request: hyper::Request<Incoming>,
-    options: &ServerOptions,
-) -> Response {
+async fn answer(shared: &Shared, request: hyper::Request<Incoming>) -> Response {
+    let Shared { router, options, .. } = shared;
     if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > options.uri_bytes_max {
         return text(StatusCode::URI_TOO_LONG, "414 URI Too Long\n");
     }
@@ -183,6 +204,11 @@ async fn answer(
         let refusal = "431 Request Header Fields Too Large\n";
         return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, refusal);
     }
+    if shared.local_names_only && !head.headers.get(HOST).is_none_or(names_loopback) {
+        let refusal = "421 Misdirected Request: this server listens on loopback and answers \
+                       requests for an IP address or localhost only\n";
+        return text(StatusCode::MISDIRECTED_REQUEST, refusal);
+    }
     let body = match timeout(options.request_timeout, read_body(body, options.body_bytes_max)).await
     {
         Ok(Ok(body)) => body,
@@ -192,7 +218,73 @@ async fn answer(
     let work = router.handle(http::Request::from_parts(head, body));
     match timeout(options.request_timeout, work).await {
         Ok(response) => response,
-        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "503: request took too long\n"),
+        Err(_) => busy("503: request took too long\n"),
+    }
+}
+
+/// Whether a `Host` header is an IP address or `localhost`, with or without a port. Those cannot
+/// be made to point elsewhere.
+fn names_loopback(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((inner, _)) => return inner.parse::<Ipv6Addr>().is_ok(),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    name.parse::<Ipv4Addr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+}
+
+/// Room in memory for answers that wait to be read.
+struct Room {
+    /// One permit for each [`ROOM_UNIT_BYTES`].
+    free: Arc<Semaphore>,
+    units: u32,
+}
+
+/// Bodies up to this size need no room: all connections together have 32 MiB of them.
+const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
+
+const ROOM_UNIT_BYTES: usize = 1 << 10;
+
+impl Room {
+    fn new(bytes: usize) -> Self {
+        let units = (bytes / ROOM_UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        Self { free: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// Gives the body room until its last byte was written, or answers 503. What the answer held
+    /// is let go.
+    fn admit(&self, mut response: Response) -> Response {
+        let bytes = response.body().len();
+        if bytes > SMALL_BODY_BYTES_MAX {
+            let units = u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX);
+            let free = Arc::clone(&self.free);
+            match free.try_acquire_many_owned(units.min(self.units)) {
+                Ok(room) => {
+                    let bytes = std::mem::take(response.body_mut());
+                    *response.body_mut() = Bytes::from_owner(Housed { bytes, _room: room });
+                }
+                Err(_) => {
+                    return busy(
+                        "503: other answers fill the memory until their clients read them\n",
+                    );
+                }
+            }
+        }
+        response.extensions_mut().clear();
+        response
+    }
+}
+
+/// A body and its room. hyper drops it when the last byte was written.
+struct Housed {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Housed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`LogSink`]: prints each batch as text, exactly as Heapster's log sink did (contract 11.1).
+//! [`LogSink`]: prints each batch as text, exactly as Heapster's log sink did.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use heapster_core::pipeline::{BoxFuture, Sink, SinkError};
 use heapster_core::{DataBatch, MetricSet, NanoTime, Text, Value};
+use tokio::sync::Mutex;
 
 /// Where the text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,16 +17,36 @@ pub enum Output {
     Log,
 }
 
+/// Where [`Output::Stdout`] prints: locked by the thread that does.
+type Printer = Arc<Mutex<dyn Write + Send>>;
+
 /// Prints batches.
-#[derive(Debug)]
 pub struct LogSink {
     output: Output,
+    printer: Printer,
 }
 
 impl LogSink {
     /// A sink that prints to `output`.
     pub fn new(output: Output) -> Self {
-        Self { output }
+        Self { output, printer: Arc::new(Mutex::new(io::stdout())) }
+    }
+
+    /// Prints on a thread that may block, as a pipe that nobody reads blocks its writer. At most
+    /// one thread is ever blocked so: as long as it is, batches are refused.
+    async fn print(&self, batch: Arc<DataBatch>) -> Result<(), SinkError> {
+        let Ok(mut printer) = Arc::clone(&self.printer).try_lock_owned() else {
+            return Err(SinkError::new("stdout is not read: still printing the batch before"));
+        };
+        let print = move || {
+            printer.write_all(render(&batch).as_bytes())?;
+            printer.flush()
+        };
+        match tokio::task::spawn_blocking(print).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(SinkError::new("could not write to stdout").caused_by(error)),
+            Err(error) => Err(SinkError::new("bug: printing failed").caused_by(error)),
+        }
     }
 }
 
@@ -42,17 +63,7 @@ impl Sink for LogSink {
                 }
                 Box::pin(std::future::ready(Ok(())))
             }
-            // A pipe that nobody reads blocks its writer.
-            Output::Stdout => Box::pin(async move {
-                let print = move || io::stdout().lock().write_all(render(&batch).as_bytes());
-                match tokio::task::spawn_blocking(print).await {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(error)) => {
-                        Err(SinkError::new("could not write to stdout").caused_by(error))
-                    }
-                    Err(error) => Err(SinkError::new("bug: printing failed").caused_by(error)),
-                }
-            }),
+            Output::Stdout => Box::pin(self.print(batch)),
         }
     }
 }
@@ -128,7 +139,7 @@ mod tests {
         NanoTime::parse_rfc3339(text).unwrap()
     }
 
-    /// The pod of the contract's examples, and a node of which only little is known.
+    /// A pod with everything a set can have, and a node of which only little is known.
     fn batch() -> DataBatch {
         let at = Timestamp::parse_rfc3339("2018-07-26T12:00:00Z").unwrap();
         let mut pod = MetricSet::new(EntityType::Pod);
@@ -178,5 +189,42 @@ MetricSet: node:n1
 
 ";
         assert_eq!(render(&batch()), golden);
+    }
+
+    /// A pipe that nobody reads until it is opened.
+    struct Pipe(std::sync::mpsc::Receiver<()>, Arc<std::sync::atomic::AtomicUsize>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.fetch_add(bytes.len(), std::sync::atomic::Ordering::SeqCst);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_nobody_reads_blocks_one_thread_only() {
+        let (open, opened) = std::sync::mpsc::channel();
+        let printed = Arc::default();
+        let pipe = Pipe(opened, Arc::clone(&printed));
+        let sink = LogSink { output: Output::Stdout, printer: Arc::new(Mutex::new(pipe)) };
+        let batch = Arc::new(batch());
+        let limit = std::time::Duration::from_millis(50);
+        let first = tokio::time::timeout(limit, sink.export(Arc::clone(&batch))).await;
+        assert!(first.is_err(), "it blocks, and its export is abandoned");
+        for _ in 0..100 {
+            let refused = sink.export(Arc::clone(&batch)).await.unwrap_err().to_string();
+            assert!(refused.contains("still printing the batch before"), "{refused}");
+        }
+        drop(open);
+        while sink.export(Arc::clone(&batch)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let length = render(&batch).len();
+        assert_eq!(printed.load(std::sync::atomic::Ordering::SeqCst), 2 * length);
     }
 }

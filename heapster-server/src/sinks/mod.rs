@@ -58,7 +58,7 @@ pub fn build(uris: &[Uri]) -> Result<Vec<Arc<dyn Sink>>, NoAvailableSink> {
             Ok(Some(sink)) => sinks.push(sink),
             Ok(None) => info!("the store takes the place of the sink metric"),
             Err(why) => {
-                error!("{}", crate::telemetry::logging::chain(&why));
+                error!("--sink={uri:?}: {}", crate::telemetry::logging::chain(&why));
                 left_out += 1;
             }
         }

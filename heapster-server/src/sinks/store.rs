@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heapster_core::pipeline::{BoxFuture, Sink, SinkError};
-use heapster_core::{DataBatch, Text};
+use heapster_core::{DataBatch, Text, Timestamp};
 use heapster_store::{Ack, AppendReport, Clock, Error, Store};
 use tracing::warn;
 
@@ -30,12 +30,8 @@ impl StoreSink {
         Self { store, ack, live, clock, refusal_lines: RateLimit::new(LOG_PERIOD) }
     }
 
-    /// Shows the batch, unless the store has nothing of it: lists never name what queries miss.
-    fn stored(&self, batch: Arc<DataBatch>, report: AppendReport) {
-        let (at, refused) = (batch.timestamp, report.rejected.total());
-        if refused == 0 || report.accepted + report.duplicate > 0 {
-            self.live.publish(batch);
-        }
+    fn report(&self, at: Timestamp, report: AppendReport) {
+        let refused = report.rejected.total();
         if refused > 0
             && let Some(earlier) = self.refusal_lines.admit(self.clock.monotonic())
         {
@@ -58,11 +54,20 @@ impl Sink for StoreSink {
 
     fn export(&self, batch: Arc<DataBatch>) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async move {
-            let (store, ack, appended) = (Arc::clone(&self.store), self.ack, Arc::clone(&batch));
-            let append = move || store.append(&appended, ack);
+            let (store, ack) = (Arc::clone(&self.store), self.ack);
+            let live = Arc::clone(&self.live);
+            // The batch before is freed by the same thread, as large ones take a while.
+            let append = move || {
+                let (at, report) = (batch.timestamp, store.append(&batch, ack)?);
+                // Shown, unless the store has nothing of it: lists never name what queries miss.
+                if report.rejected.total() == 0 || report.accepted + report.duplicate > 0 {
+                    live.publish(batch);
+                }
+                Ok((at, report))
+            };
             match tokio::task::spawn_blocking(append).await {
-                Ok(Ok(report)) => {
-                    self.stored(batch, report);
+                Ok(Ok((at, report))) => {
+                    self.report(at, report);
                     Ok(())
                 }
                 Ok(Err(error @ Error::Poisoned { .. })) => {

@@ -90,6 +90,7 @@ fn a_bad_value_of_any_flag_names_the_flag_the_value_and_what_is_accepted() {
             _ => "certainly not",
         };
         let error = refusal(&[&format!("--{}={bad}", flag.name)]);
+        let bad = if matches!(flag.kind, Kind::Uri) { ":…" } else { bad };
         let expected =
             format!("--{} cannot be {bad:?}: expected {}", flag.name, flag.kind.expected());
         assert_eq!(error, expected);
@@ -167,6 +168,14 @@ fn values_reach_the_configuration() {
 }
 
 #[test]
+fn looking_at_stored_data_deletes_nothing_unless_told_to() {
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    assert_eq!(config(&["--source=none"]).retention, None);
+    assert_eq!(config(&["--source=none", "--retention=15d"]).retention, days(15));
+    assert_eq!(config(&["--source=host"]).retention, days(15));
+}
+
+#[test]
 fn verbosity_is_heapsters_and_a_level_overrules_it() {
     assert_eq!(config(&["--v=0"]).log_level, LogLevel::Info);
     assert_eq!(config(&["-v", "2"]).log_level, LogLevel::Debug);
@@ -235,12 +244,14 @@ fn what_is_not_usable_is_refused_with_a_clause_that_helps() {
         ),
         (
             vec!["--tls_cert=/cert"],
-            "--tls-cert is not available yet in this version; listen on loopback behind a TLS \
-             proxy",
+            "--tls-cert is not available yet in this version; leave it out, listen on loopback, \
+             and let a TLS proxy encrypt",
         ),
     ] {
         assert_eq!(refusal(&arguments), expected);
     }
+    assert!(refusal(&["--api-server"]).ends_with("the APIs are served on --heapster-port"));
+    assert!(!refusal(&["--sink=:http://user:hush@host"]).contains("hush"));
     assert!(refusal(&["--store-label=type"]).starts_with("--store-label: "));
     assert!(refusal(&["--listen-ip="]).contains("not loopback"));
     let long = format!("--heapster-port={}", "9".repeat(10_000));

@@ -1,5 +1,5 @@
 //! The collector keeps its pace and its data, whatever sources, sinks and clocks do. Runs in
-//! paused tokio time; M1 to M9 are the numbers of the contract's promises.
+//! paused tokio time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -14,6 +14,7 @@ use heapster_server::telemetry::Registry;
 use heapster_store::Clock;
 use parking_lot::Mutex;
 use tokio::time::{Instant, advance, sleep};
+use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -127,6 +128,8 @@ struct FakeSink {
     delay: Duration,
     begun: Mutex<Vec<Timestamp>>,
     done: Mutex<Vec<Timestamp>>,
+    /// How many sets the last batch had.
+    sets: Mutex<usize>,
     stopped: AtomicUsize,
     fate: fn() -> Result<(), SinkError>,
 }
@@ -146,6 +149,7 @@ impl FakeSink {
             delay,
             begun: Mutex::default(),
             done: Mutex::default(),
+            sets: Mutex::default(),
             stopped: AtomicUsize::new(0),
             fate,
         })
@@ -168,6 +172,7 @@ impl Sink for FakeSink {
     fn export(&self, batch: Arc<DataBatch>) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async move {
             self.begun.lock().push(batch.timestamp);
+            *self.sets.lock() = batch.sets.len();
             sleep(self.delay).await;
             (self.fate)()?;
             self.done.lock().push(batch.timestamp);
@@ -222,6 +227,7 @@ impl Rig {
         let erased = |sink: &Arc<FakeSink>| Arc::clone(sink) as Arc<dyn Sink>;
         let parts = Parts {
             sources,
+            ready: Box::pin(std::future::ready(())),
             processors: vec![Box::new(Witness(Arc::clone(&self.seen)))],
             store: store.map(erased),
             sinks: sinks.iter().map(|sink| erased(sink)).collect(),
@@ -242,6 +248,10 @@ fn interval() -> Interval {
     Interval { start: Timestamp::EPOCH, end: Timestamp::from_millis(60_000) }
 }
 
+async fn scrape(fan_out: &FanOut) -> DataBatch {
+    fan_out.scrape(interval(), &CancellationToken::new()).await
+}
+
 fn three_seconds() -> Limits {
     Limits { deadline: 3 * SECOND, in_flight_max: 256 }
 }
@@ -258,32 +268,99 @@ const QUICK: Behaviour = Behaviour::AnswersAfter(Duration::ZERO);
 const HUNG: Behaviour = Behaviour::AnswersAfter(Duration::from_secs(30));
 
 #[tokio::test(start_paused = true)]
-async fn m1_sources_that_answer_in_time_are_all_in_the_batch() {
+async fn sources_that_answer_in_time_are_all_in_the_batch() {
     let slow = Behaviour::AnswersAfter(SECOND);
     let fan_out = Rig::new().fan_out(FakeSources::new(&[slow, slow]), three_seconds());
     let started = Instant::now();
-    let batch = fan_out.scrape(interval()).await;
+    let batch = scrape(&fan_out).await;
     assert_eq!(names(&batch), ["node:s0", "node:s1"]);
     assert_eq!(batch.timestamp, interval().end);
     assert!(started.elapsed() < 2 * SECOND, "it waits for answers, not for the deadline");
 }
 
 #[tokio::test(start_paused = true)]
-async fn m2_a_source_that_hangs_is_missing_and_the_batch_closes_on_time() {
+async fn a_source_that_hangs_is_missing_and_the_batch_closes_on_time() {
     let rig = Rig::new();
     let fan_out = rig.fan_out(FakeSources::new(&[HUNG, QUICK]), three_seconds());
     let started = Instant::now();
-    assert_eq!(names(&fan_out.scrape(interval()).await), ["node:s1"]);
+    assert_eq!(names(&scrape(&fan_out).await), ["node:s1"]);
     assert!((2 * SECOND..=4 * SECOND).contains(&started.elapsed()));
     rig.has_metric("heapster_scraper_failures_total{reason=\"timeout\"} 1");
 }
 
 #[tokio::test(start_paused = true)]
-async fn m3_when_all_hang_the_batch_is_empty_and_on_time() {
+async fn when_all_hang_the_batch_is_empty_and_on_time() {
     let fan_out = Rig::new().fan_out(FakeSources::new(&[HUNG, HUNG]), three_seconds());
     let started = Instant::now();
-    assert_eq!(names(&fan_out.scrape(interval()).await), [""; 0]);
+    assert_eq!(names(&scrape(&fan_out).await), [""; 0]);
     assert!((2 * SECOND..=4 * SECOND).contains(&started.elapsed()));
+}
+
+/// Sixty nodes that answer in a tenth of a second, one of which then hangs.
+fn sixty_nodes() -> Arc<FakeSources> {
+    FakeSources::new(&[Behaviour::AnswersAfter(SECOND / 10); 60])
+}
+
+fn twenty_seconds() -> Limits {
+    Limits { deadline: 20 * SECOND, in_flight_max: 256 }
+}
+
+async fn timed(fan_out: &FanOut) -> (usize, Duration) {
+    let started = Instant::now();
+    let batch = scrape(fan_out).await;
+    (batch.sets.len(), started.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_node_among_many_delays_the_first_batch_little_and_later_ones_less() {
+    let (rig, sources) = (Rig::new(), sixty_nodes());
+    let fan_out = rig.fan_out(Arc::clone(&sources), twenty_seconds());
+    let (nodes, healthy) = timed(&fan_out).await;
+    assert!(nodes == 60 && healthy < SECOND, "{nodes} after {healthy:?}");
+    *sources.sources.lock()[0].behaviour.lock() = HUNG;
+    let (nodes, first) = timed(&fan_out).await;
+    assert!(nodes == 59 && first <= healthy + 2 * SECOND, "{nodes} after {first:?}");
+    for _ in 0..3 {
+        sleep(60 * SECOND).await;
+        let (nodes, later) = timed(&fan_out).await;
+        assert!(nodes == 59 && later <= healthy + SECOND, "{nodes} after {later:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_become_slow_misses_one_batch_and_is_waited_for_then() {
+    let (rig, sources) = (Rig::new(), sixty_nodes());
+    let fan_out = rig.fan_out(Arc::clone(&sources), twenty_seconds());
+    scrape(&fan_out).await;
+    *sources.sources.lock()[0].behaviour.lock() = Behaviour::AnswersAfter(6 * SECOND);
+    assert_eq!(scrape(&fan_out).await.sets.len(), 59);
+    for _ in 0..3 {
+        sleep(60 * SECOND).await;
+        assert_eq!(scrape(&fan_out).await.sets.len(), 60);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_scrape_is_measured_too() {
+    let rig = Rig::new();
+    let fan_out = rig.fan_out(FakeSources::new(&[HUNG, QUICK]), three_seconds());
+    scrape(&fan_out).await;
+    sleep(2 * SECOND).await;
+    rig.has_metric("heapster_scraper_duration_milliseconds_count{source=\"s0\"} 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_stores_what_has_arrived_while_a_node_hangs() {
+    let rig = Rig::new();
+    let store = FakeSink::new("store", Duration::ZERO);
+    let sources = FakeSources::new(&[QUICK, QUICK, HUNG, HUNG, HUNG]);
+    let collector = rig.start(sources, Some(&store), &[], Options::new(60 * SECOND));
+    sleep(66 * SECOND).await;
+    assert_eq!(store.begun(), 0, "the round is under way");
+    let started = Instant::now();
+    collector.stop(StopLimits::default()).await;
+    assert!(started.elapsed() <= 2 * SECOND, "{:?}", started.elapsed());
+    assert_eq!((store.done(), *store.sets.lock()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -292,7 +369,7 @@ async fn a_source_that_fails_or_panics_answers_at_once() {
     let sources = FakeSources::new(&[Behaviour::FailsAtOnce, QUICK, Behaviour::Panics]);
     let fan_out = rig.fan_out(sources, three_seconds());
     let started = Instant::now();
-    assert_eq!(names(&fan_out.scrape(interval()).await), ["node:s1"]);
+    assert_eq!(names(&scrape(&fan_out).await), ["node:s1"]);
     assert!(started.elapsed() < SECOND, "took {:?}", started.elapsed());
     rig.has_metric("heapster_scraper_failures_total{reason=\"error\"} 1");
     rig.has_metric("heapster_scraper_failures_total{reason=\"panic\"} 1");
@@ -303,7 +380,8 @@ async fn no_more_scrapes_run_at_once_than_allowed() {
     let slow = Behaviour::AnswersAfter(Duration::from_millis(100));
     let sources = FakeSources::new(&[slow; 100]);
     let limits = Limits { deadline: 20 * SECOND, in_flight_max: 8 };
-    let batch = Rig::new().fan_out(Arc::clone(&sources), limits).scrape(interval()).await;
+    let fan_out = Rig::new().fan_out(Arc::clone(&sources), limits);
+    let batch = scrape(&fan_out).await;
     assert_eq!(batch.sets.len(), 100);
     // A quarter of the places is kept for sources that hung before; here are none.
     assert_eq!(sources.under_way_max.load(Ordering::SeqCst), 6);
@@ -318,19 +396,21 @@ async fn dead_nodes_do_not_hold_the_places_of_the_living() {
     let limits = Limits { deadline: 20 * SECOND, in_flight_max: 8 };
     let rig = Rig::new();
     let fan_out = rig.fan_out(Arc::clone(&sources), limits);
-    fan_out.scrape(interval()).await;
-    fan_out.scrape(interval()).await;
+    scrape(&fan_out).await;
+    scrape(&fan_out).await;
     sleep(SECOND).await;
     assert_eq!(sources.under_way.load(Ordering::SeqCst), 0, "abandoned scrapes are dropped");
     // Twelve dead ones are found out after two rounds.
     for _ in 0..3 {
-        assert_eq!(fan_out.scrape(interval()).await.sets.len(), 88);
+        assert_eq!(scrape(&fan_out).await.sets.len(), 88);
     }
     assert!(sources.under_way_max.load(Ordering::SeqCst) <= 8);
+    // The next round of a collector begins when the scrapes of the one before have ended.
+    sleep(20 * SECOND).await;
     for source in sources.sources.lock().iter() {
         *source.behaviour.lock() = QUICK;
     }
-    assert_eq!(fan_out.scrape(interval()).await.sets.len(), 100);
+    assert_eq!(scrape(&fan_out).await.sets.len(), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,18 +418,18 @@ async fn a_source_that_comes_back_is_asked_and_one_that_went_away_is_forgotten()
     let rig = Rig::new();
     let sources = FakeSources::new(&[HUNG, QUICK]);
     let fan_out = rig.fan_out(Arc::clone(&sources), three_seconds());
-    fan_out.scrape(interval()).await;
+    scrape(&fan_out).await;
     *sources.sources.lock()[0].behaviour.lock() = QUICK;
-    assert_eq!(names(&fan_out.scrape(interval()).await), ["node:s0", "node:s1"]);
+    assert_eq!(names(&scrape(&fan_out).await), ["node:s0", "node:s1"]);
     let gone = "heapster_scraper_duration_milliseconds_count{source=\"s1\"}";
     assert!(rig.registry.render().contains(gone));
     sources.sources.lock().truncate(1);
-    fan_out.scrape(interval()).await;
+    scrape(&fan_out).await;
     assert!(!rig.registry.render().contains(gone));
 }
 
 #[tokio::test(start_paused = true)]
-async fn m4_rounds_keep_the_pace_of_the_resolution() {
+async fn rounds_keep_the_pace_of_the_resolution() {
     let rig = Rig::new();
     let sink = FakeSink::new("sink", Duration::ZERO);
     let collector = rig.start(FakeSources::new(&[QUICK]), None, &[&sink], Options::new(SECOND));
@@ -359,7 +439,7 @@ async fn m4_rounds_keep_the_pace_of_the_resolution() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn m5_a_round_waits_for_the_store() {
+async fn a_round_waits_for_the_store() {
     let rig = Rig::new();
     let store = FakeSink::new("store", 4 * SECOND);
     let options = Options { rounds_max: 1, ..Options::new(SECOND) };
@@ -372,7 +452,7 @@ async fn m5_a_round_waits_for_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn m6_two_steady_sinks_take_every_batch() {
+async fn two_steady_sinks_take_every_batch() {
     let rig = Rig::new();
     let (a, b) = (FakeSink::new("a", SECOND), FakeSink::new("b", SECOND));
     let collector =
@@ -383,7 +463,7 @@ async fn m6_two_steady_sinks_take_every_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn m7_m8_a_slow_sink_delays_nobody_but_itself() {
+async fn a_slow_sink_delays_nobody_but_itself() {
     let rig = Rig::new();
     let quick = FakeSink::new("quick", Duration::ZERO);
     let slow = [FakeSink::new("slow", 30 * SECOND), FakeSink::new("slower", 30 * SECOND)];
@@ -396,7 +476,7 @@ async fn m7_m8_a_slow_sink_delays_nobody_but_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn m9_stopping_takes_a_moment_and_reaches_every_sink() {
+async fn stopping_takes_a_moment_and_reaches_every_sink() {
     let rig = Rig::new();
     let sinks = [FakeSink::new("a", Duration::ZERO), FakeSink::new("b", Duration::ZERO)];
     let collector =

@@ -1,5 +1,7 @@
-//! Recordings of the original, asked again: every answer is the original's.
+//! Recordings of the original, asked again: every answer is the original's, whichever store gives it.
 //!
+//! Each recording is asked over three stores: one in memory, the real one with everything in its
+//! log, and the real one after a flush and a restart, whose answers come from segment and log.
 //! Lists are compared as sets, series point by point, the export by label set. Only `uptime` may
 //! differ a little: it counts up to the moment of decoding, which the recording knows to the second.
 
@@ -8,12 +10,14 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use heapster_core::DataBatch;
 use heapster_core::storage::{MemoryStorage, Storage};
+use heapster_core::{DataBatch, Timestamp};
 use heapster_server::api::ApiOptions;
 use heapster_server::http::Router;
 use heapster_server::live::{self, Live};
+use heapster_store::{Ack, Store, StoreOptions};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::recording::{
     SteppedClock, get, read_json, read_lines, recorded_at, replay, router_over, shared,
@@ -22,39 +26,71 @@ use crate::recording::{
 /// Difference of uptimes in milliseconds that the recording's whole seconds can cause.
 const UPTIME_SLACK: f64 = 1_500.0;
 
-/// How many differences a failure shows.
-const SHOWN_MAX: usize = 25;
+/// Recordings of the model and export APIs, with their requests: fewer mean that data is missing.
+const MODEL_AND_EXPORT: [(&str, usize); 2] = [("heapster", 1_092), ("heapster-odd", 1_555)];
+
+/// The recording of the historical API, with its requests.
+const HISTORICAL: (&str, usize) = ("heapster-historical", 665);
 
 #[tokio::test]
-async fn the_model_and_export_apis_answer_as_the_original() {
-    for name in ["heapster", "heapster-odd"] {
-        let Some(folder) = shared(&format!("golden/{name}")) else { return };
-        let router = replayed(&folder);
-        let mut differences = Differences::default();
-        for recorded in read_lines(&folder.join("responses.jsonl.gz")) {
-            let answer = ask(&router, &recorded).await;
-            differences.note(&recorded, compare(&recorded, &answer));
-        }
-        differences.report(name);
-    }
+async fn the_model_and_export_apis_answer_as_the_original_from_memory() {
+    model_and_export_answer_as_the_original(Stored::Memory).await;
 }
 
 #[tokio::test]
-async fn the_historical_api_answers_as_the_original_or_better() {
-    let Some(folder) = shared("golden/heapster-historical") else { return };
-    let router = replayed(&folder);
+async fn the_model_and_export_apis_answer_as_the_original_from_the_log() {
+    model_and_export_answer_as_the_original(Stored::Log).await;
+}
+
+#[tokio::test]
+async fn the_model_and_export_apis_answer_as_the_original_after_flush_and_restart() {
+    model_and_export_answer_as_the_original(Stored::SegmentAndLog).await;
+}
+
+#[tokio::test]
+async fn the_historical_api_answers_as_the_original_or_better_from_memory() {
+    historical_answers_as_the_original_or_better(Stored::Memory).await;
+}
+
+#[tokio::test]
+async fn the_historical_api_answers_as_the_original_or_better_from_the_log() {
+    historical_answers_as_the_original_or_better(Stored::Log).await;
+}
+
+#[tokio::test]
+async fn the_historical_api_answers_as_the_original_or_better_after_flush_and_restart() {
+    historical_answers_as_the_original_or_better(Stored::SegmentAndLog).await;
+}
+
+async fn model_and_export_answer_as_the_original(stored: Stored) {
+    for (name, requests) in MODEL_AND_EXPORT {
+        let Some(folder) = shared(&format!("golden/{name}")) else { return };
+        let replayed = Replayed::new(&folder, stored);
+        let mut differences = Differences::default();
+        for recorded in read_lines(&folder.join("responses.jsonl.gz")) {
+            let answer = ask(&replayed.router, &recorded).await;
+            differences.note(&recorded, compare(&recorded, &answer));
+        }
+        differences.report(name, requests);
+    }
+}
+
+async fn historical_answers_as_the_original_or_better(stored: Stored) {
+    let (name, requests) = HISTORICAL;
+    let Some(folder) = shared(&format!("golden/{name}")) else { return };
+    let Replayed { router, .. } = &Replayed::new(&folder, stored);
     let mut differences = Differences::default();
     for mut recorded in read_lines(&folder.join("responses.jsonl.gz")) {
         if recorded["status"] == 500 || is_tag_key(&recorded["body"]) {
-            recorded["body"] = right_answer(&router, &folder, &recorded).await;
+            recorded["body"] = right_answer(router, &folder, &recorded).await;
             recorded["status"] = json!(200);
             recorded["contentType"] = json!("application/json");
         }
-        let answer = ask(&router, &recorded).await;
-        drop_names_without_data(&router, &mut recorded, &answer).await;
+        let answer = ask(router, &recorded).await;
+        drop_names_without_data(router, &mut recorded, &answer).await;
         differences.note(&recorded, compare(&recorded, &answer));
     }
-    differences.report("heapster-historical");
+    differences.report(name, requests);
 }
 
 /// The recording's database listed a metric when any set of that type and any set of that name had
@@ -85,13 +121,18 @@ async fn drop_names_without_data(router: &Router, recorded: &mut Value, answer: 
 fn a_restarted_server_knows_the_newest_batch_of_every_recording() {
     for name in ["heapster", "heapster-odd", "heapster-historical"] {
         let Some(folder) = shared(&format!("golden/{name}")) else { return };
-        let storage = MemoryStorage::new();
         let batches = replay(&folder);
-        for batch in &batches {
-            storage.append_batch(batch);
-        }
+        let newest = in_stored_order(batches.last().unwrap().clone());
+        let storage = MemoryStorage::new();
+        batches.iter().for_each(|batch| storage.append_batch(batch));
         let restored = live::restore(&storage).unwrap().unwrap();
-        assert_eq!(in_stored_order(restored), in_stored_order(batches.last().unwrap().clone()));
+        assert_eq!(in_stored_order(restored), newest);
+
+        let dir = tempfile::tempdir().unwrap();
+        let clock = SteppedClock::at(Timestamp::EPOCH);
+        append(&open(dir.path(), &clock), &clock, &batches);
+        let restored = live::restore(&open(dir.path(), &clock)).unwrap().unwrap();
+        assert_eq!(in_stored_order(restored), newest);
     }
 }
 
@@ -103,22 +144,74 @@ pub fn in_stored_order(mut batch: DataBatch) -> DataBatch {
     batch
 }
 
-/// The APIs over a recording kept in memory.
-fn replayed(folder: &Path) -> Router {
-    let storage = Arc::new(MemoryStorage::new());
-    let append = |batch: &DataBatch| storage.append_batch(batch);
-    replayed_into(storage.clone(), append, folder)
+/// Where a recording is kept while it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    /// In the storage that only tests use.
+    Memory,
+    /// In the real store, nothing flushed.
+    Log,
+    /// In the real store, the first half flushed, then opened anew.
+    SegmentAndLog,
 }
 
-/// The APIs over a recording kept in any storage.
-fn replayed_into(storage: Arc<dyn Storage>, append: impl Fn(&DataBatch), folder: &Path) -> Router {
-    let live = Arc::new(Live::default());
-    for batch in replay(folder) {
-        append(&batch);
-        live.publish(Arc::new(batch));
+/// The APIs over a recording.
+struct Replayed {
+    router: Router,
+    /// Removed at the end.
+    _dir: TempDir,
+}
+
+impl Replayed {
+    fn new(folder: &Path, stored: Stored) -> Self {
+        let batches = replay(folder);
+        let clock = SteppedClock::at(Timestamp::EPOCH);
+        let dir = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = match stored {
+            Stored::Memory => {
+                let storage = MemoryStorage::new();
+                batches.iter().for_each(|batch| storage.append_batch(batch));
+                Arc::new(storage)
+            }
+            Stored::Log => {
+                let store = open(dir.path(), &clock);
+                append(&store, &clock, &batches);
+                assert_eq!(store.stats().segments, 0);
+                Arc::new(store)
+            }
+            Stored::SegmentAndLog => {
+                let store = open(dir.path(), &clock);
+                let (flushed, logged) = batches.split_at(batches.len() / 2);
+                append(&store, &clock, flushed);
+                store.flush().unwrap();
+                append(&store, &clock, logged);
+                drop(store);
+                let store = open(dir.path(), &clock);
+                assert_eq!(store.stats().segments, 1);
+                assert_eq!(store.open_report().replayed_batches, logged.len() as u64);
+                Arc::new(store)
+            }
+        };
+        let live = Arc::new(Live::default());
+        live.publish(Arc::new(batches.last().unwrap().clone()));
+        clock.set(recorded_at(folder));
+        let router = router_over(storage, &live, &clock, ApiOptions::default());
+        Self { router, _dir: dir }
     }
-    let clock = SteppedClock::at(recorded_at(folder));
-    router_over(storage, &live, &clock, ApiOptions::default())
+}
+
+fn open(dir: &Path, clock: &Arc<SteppedClock>) -> Store {
+    let clock = Arc::clone(clock) as _;
+    Store::open(dir, StoreOptions { clock, ..StoreOptions::default() }).unwrap()
+}
+
+/// Appends batches, each when it is due.
+fn append(store: &Store, clock: &SteppedClock, batches: &[DataBatch]) {
+    for batch in batches {
+        clock.set(batch.timestamp);
+        let report = store.append(batch, Ack::Buffered).unwrap();
+        assert_eq!(report.rejected.total(), 0, "every sample is taken");
+    }
 }
 
 /// What the recording's storage answered in place of a list: the name of the label.
@@ -314,19 +407,17 @@ impl Differences {
         self.asked += 1;
         let Some(difference) = difference else { return };
         self.count += 1;
-        if self.count <= SHOWN_MAX {
-            let difference: String = difference.chars().take(600).collect();
-            writeln!(self.shown, "{}\n    {difference}", recorded["path"]).unwrap();
-        }
+        let difference: String = difference.chars().take(600).collect();
+        writeln!(self.shown, "{}\n    {difference}", recorded["path"]).unwrap();
     }
 
-    fn report(&self, name: &str) {
+    fn report(&self, name: &str, requests: usize) {
         println!(
             "{name}: {} of {} answers are the original's",
             self.asked - self.count,
             self.asked
         );
-        assert!(self.asked > 0, "{name} has requests");
+        assert_eq!(self.asked, requests, "requests of {name}");
         assert_eq!(self.count, 0, "answers of {name} differ:\n{}", self.shown);
     }
 }

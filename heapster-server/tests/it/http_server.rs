@@ -23,6 +23,9 @@ struct Server {
     proceed: Arc<Notify>,
 }
 
+/// Bytes of the answer of `/large`; far more than sockets buffer.
+const LARGE: usize = 32 << 20;
+
 async fn start(options: ServerOptions) -> Server {
     let (entered, proceed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let mut router = Router::new(Arc::new(Registry::default()), Arc::new(SystemClock::new()));
@@ -30,6 +33,7 @@ async fn start(options: ServerOptions) -> Server {
     router.route(Route::exact("/panic", |_| async { panic!("on purpose") }));
     router
         .route(Route::exact("/echo", |request| async move { text(StatusCode::OK, request.body) }));
+    router.route(Route::exact("/large", |_| async { text(StatusCode::OK, vec![b'x'; LARGE]) }));
     let (own_entered, own_proceed) = (Arc::clone(&entered), Arc::clone(&proceed));
     router.route(Route::exact("/wait", move |_| {
         let (entered, proceed) = (Arc::clone(&own_entered), Arc::clone(&own_proceed));
@@ -75,7 +79,7 @@ async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
 fn status(answer: &str) -> &str {
@@ -86,7 +90,7 @@ fn status(answer: &str) -> &str {
 async fn a_connection_serves_many_requests() {
     let server = start(ServerOptions::default()).await;
     let mut stream = server.connect().await;
-    let one = b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
+    let one = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n";
     stream.write_all(&one.repeat(2)).await.unwrap();
     stream.write_all(&get("/hello")).await.unwrap();
     let answer = read_all(&mut stream).await;
@@ -99,7 +103,7 @@ async fn a_client_that_is_slow_with_its_header_is_cut_off() {
     let options =
         ServerOptions { header_timeout: Duration::from_millis(50), ..ServerOptions::default() };
     let server = start(options).await;
-    for sent in [&b""[..], b"GET /hello HTT", b"GET /hello HTTP/1.1\r\nHost: x\r\n"] {
+    for sent in [&b""[..], b"GET /hello HTT", b"GET /hello HTTP/1.1\r\nHost: localhost\r\n"] {
         let answer = server.exchange(sent).await;
         assert!(!answer.contains("200"), "{answer}");
     }
@@ -115,19 +119,19 @@ async fn what_is_too_large_is_refused() {
     let many_headers = format!("GET /hello HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
     assert_eq!(status(&server.exchange(many_headers.as_bytes()).await), "431");
     let long_header = format!(
-        "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\na: {}\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\na: {}\r\n\r\n",
         "b".repeat(40_000)
     );
     assert_eq!(status(&server.exchange(long_header.as_bytes()).await), "431");
-    let announced = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n";
+    let announced = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n";
     assert_eq!(status(&server.exchange(announced).await), "413");
     let chunk = format!("3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
     let chunked = format!(
-        "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
     );
     assert_eq!(status(&server.exchange(chunked.as_bytes()).await), "413");
     let small =
-        b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi";
+        b"POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi";
     assert!(server.exchange(small).await.ends_with("\r\n\r\nhi"));
 }
 
@@ -137,7 +141,7 @@ async fn a_request_that_takes_too_long_is_given_up() {
         ServerOptions { request_timeout: Duration::from_millis(50), ..ServerOptions::default() };
     let server = start(options).await;
     assert_eq!(status(&server.exchange(&get("/wait")).await), "503");
-    let half_a_body = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhi";
+    let half_a_body = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhi";
     assert_eq!(status(&server.exchange(half_a_body).await), "408");
 }
 
@@ -169,7 +173,7 @@ async fn a_shutdown_lets_running_requests_finish() {
     let server = start(ServerOptions::default()).await;
     let mut idle = server.connect().await;
     let mut busy = server.connect().await;
-    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     server.entered.notified().await;
     server.stop.send(()).unwrap();
     assert_eq!(read_all(&mut idle).await, "");
@@ -190,4 +194,40 @@ async fn a_shutdown_does_not_wait_for_ever() {
     server.stop.send(()).unwrap();
     server.running.await.unwrap();
     assert_eq!(read_all(&mut stuck).await, "");
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_cannot_fill_the_memory() {
+    let options = ServerOptions { answer_bytes_max: LARGE + LARGE / 2, ..ServerOptions::default() };
+    let server = start(options).await;
+    let mut slow = server.connect().await;
+    slow.write_all(&get("/large")).await.unwrap();
+    // Its answer has begun, so it has its room.
+    slow.readable().await.unwrap();
+    let refused = server.exchange(&get("/large")).await;
+    assert_eq!(status(&refused), "503");
+    assert!(refused.contains("retry-after: 5\r\n"), "{refused}");
+    assert_eq!(status(&server.exchange(&get("/hello")).await), "200");
+    assert!(read_all(&mut slow).await.len() > LARGE);
+    let answer = server.exchange(&get("/large")).await;
+    assert!(answer.len() > LARGE, "{}", &answer[..answer.len().min(200)]);
+}
+
+#[tokio::test]
+async fn on_loopback_no_other_name_is_answered() {
+    let server = start(ServerOptions::default()).await;
+    let ask = async |server: &Server, host: &str| {
+        let request = format!("GET /hello HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+        status(&server.exchange(request.as_bytes()).await).to_owned()
+    };
+    for host in ["localhost", "LOCALHOST:8082", "127.0.0.1:8082", "10.0.0.1", "[::1]:8082"] {
+        assert_eq!(ask(&server, &format!("Host: {host}\r\n")).await, "200", "{host}");
+    }
+    for host in ["evil.example", "localhost.evil.example:8082", "127.0.0.1.nip.io", "[x]", ""] {
+        assert_eq!(ask(&server, &format!("Host: {host}\r\n")).await, "421", "{host}");
+    }
+    assert_eq!(ask(&server, "").await, "200", "browsers always say what they ask for");
+    let options = ServerOptions { refuse_foreign_names: false, ..ServerOptions::default() };
+    let server = start(options).await;
+    assert_eq!(ask(&server, "Host: proxied.example\r\n").await, "200");
 }

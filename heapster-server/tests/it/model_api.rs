@@ -253,6 +253,41 @@ async fn requests_are_measured_by_handler() {
 }
 
 #[tokio::test]
+async fn made_up_methods_are_counted_as_one() {
+    let served = Served::new(ApiOptions::default());
+    for method in ["BREW", "WHEN"] {
+        let request = http::Request::builder().method(method).uri("/metrics");
+        served.router.handle(request.body(Bytes::new()).unwrap()).await;
+    }
+    let metrics = served.body("/metrics").await;
+    let line = "http_requests_total{handler=\"prometheus\",method=\"other\",code=\"200\"} 2\n";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test]
+async fn every_answer_that_takes_work_waits_for_its_turn() {
+    let read_wait = Duration::from_millis(1);
+    let options = ApiOptions { reads_max: 1, read_wait, ..ApiOptions::default() };
+    let served = Served::new(options);
+    served.feed(batch(at("2018-07-26T12:00:00Z"), [pod("web", "memory/usage", 1)]));
+    let unread = served.get(SERIES).await;
+    for uri in [
+        SERIES,
+        "/api/v1/model/namespaces",
+        "/api/v1/model/debug/allkeys",
+        "/api/v1/metric-export",
+        "/api/v1/historical/nodes",
+    ] {
+        let refused = served.get(uri).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "{uri}");
+        assert_eq!(refused.headers()["retry-after"], "5", "{uri}");
+    }
+    assert_eq!(served.get("/metrics").await.status(), StatusCode::OK);
+    drop(unread);
+    assert_eq!(served.get(SERIES).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn the_index_page_links_what_is_there() {
     let served = hourly();
     let page = served.body("/").await;

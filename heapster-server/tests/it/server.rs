@@ -1,6 +1,7 @@
 //! The binary starts, serves and stops as it says; the app collects, survives restarts and gives up
 //! when its store does.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -15,6 +16,7 @@ use heapster_server::app::{App, AppError, AppOptions};
 use heapster_server::cli::{self, Config};
 use heapster_server::collector;
 use heapster_store::vfs::faulty::FaultyVfs;
+use heapster_store::{Clock, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -40,14 +42,13 @@ struct Server {
 
 impl Server {
     fn start(dir: &Path, flags: &[&str]) -> Self {
-        let mut child = Command::new(BINARY)
-            .args(["serve", "--source=none", "--heapster-port=0", "--data-dir"])
-            .arg(dir)
-            .args(flags)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--heapster-port=0", "--data-dir"]).arg(dir).args(flags);
+        if !flags.iter().any(|flag| flag.starts_with("--source=")) {
+            command.arg("--source=none");
+        }
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("stderr is piped");
         let (send, log) = channel();
         thread::spawn(move || {
@@ -76,11 +77,36 @@ impl Server {
 
     fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: heapster\r\nConnection: close\r\n\r\n")
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         answer
+    }
+
+    /// The JSON that is answered with status 200.
+    fn json(&self, path: &str) -> serde_json::Value {
+        let answer = self.get(path);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{path}: {answer}");
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error} in {body}"))
+    }
+
+    /// Asks until the answer is as wanted.
+    fn json_once(
+        &self,
+        path: &str,
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let clock = SystemClock::new();
+        loop {
+            let answer = self.json(path);
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(clock.monotonic() < PATIENCE, "{path} stays {answer}");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -88,10 +114,22 @@ impl Server {
     }
 
     fn wait(mut self) -> ExitStatus {
-        let (send, ended) = channel();
-        thread::spawn(move || send.send(self.child.wait()));
-        let status = ended.recv_timeout(PATIENCE).expect("the process ends");
-        status.expect("the process can be waited for")
+        let clock = SystemClock::new();
+        while clock.monotonic() < PATIENCE {
+            if let Some(status) = self.child.try_wait().expect("the process can be waited for") {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the process does not end");
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -156,6 +194,27 @@ fn what_cannot_be_opened_built_or_listened_on_has_its_exit_code_and_advice() {
 }
 
 #[test]
+fn a_taken_port_leaves_the_directory_alone() {
+    let dir = TempDir::new().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let port = server.address.rsplit(':').next().expect("an address has a port");
+    let path = dir.path().join("other");
+    let output = run(&[
+        "--source=none",
+        &format!("--heapster-port={port}"),
+        &format!("--data-dir={}", path.display()),
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(!path.exists());
+    // A second server by mistake learns of the port, not of the lock.
+    let data_dir = format!("--data-dir={}", dir.path().display());
+    let output = run(&["--source=none", &format!("--heapster-port={port}"), &data_dir]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_server_answers_logs_json_and_stops_in_order() {
     let dir = TempDir::new().expect("a directory");
     let server = Server::start(dir.path(), &["--vmodule=x=1"]);
@@ -163,6 +222,8 @@ fn a_server_answers_logs_json_and_stops_in_order() {
     assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
     assert!(metrics.contains("\nheapster_build_info{"), "{metrics}");
     assert!(server.get("/api/v1/model/nodes/").starts_with("HTTP/1.1 200 OK\r\n"));
+    let healthz = server.get("/healthz");
+    assert!(healthz.starts_with("HTTP/1.1 200 OK\r\n"), "without a source none is late: {healthz}");
     server.signal(Signal::TERM);
     let line = server.wait_for_line("stopped; everything is stored");
     let line: serde_json::Value = serde_json::from_str(&line).expect("a line is JSON");
@@ -241,13 +302,45 @@ fn a_directory_of_a_newer_version_is_told_apart_and_left_alone() {
     assert!(before == after);
 }
 
+/// Every point of the nodes' metrics in the last hour, by path.
+fn served_points(server: &Server) -> BTreeMap<String, Vec<String>> {
+    let start = SystemClock::new().now().saturating_sub(Duration::from_secs(3_600));
+    let strings = |json: serde_json::Value| {
+        serde_json::from_value::<Vec<String>>(json).expect("a list of names")
+    };
+    let mut points = BTreeMap::new();
+    for node in strings(server.json("/api/v1/model/nodes/")) {
+        let metrics = format!("/api/v1/model/nodes/{node}/metrics/");
+        for metric in strings(server.json(&metrics)) {
+            let path = format!("{metrics}{metric}");
+            let answer = server.json(&format!("{path}?start={start}"));
+            let own = answer["metrics"].as_array().expect("a list of points");
+            points.insert(path, own.iter().map(ToString::to_string).collect());
+        }
+    }
+    points
+}
+
 #[test]
-fn a_killed_server_starts_again() {
+fn a_killed_server_serves_again_what_it_served_before() {
     let dir = TempDir::new().expect("a directory");
-    let server = Server::start(dir.path(), &[]);
+    let flags = ["--source=host:?containers=0", "--metric-resolution=5s"];
+    let server = Server::start(dir.path(), &flags);
+    server.json_once("/api/v1/model/nodes/", |nodes| nodes != &serde_json::json!([]));
+    let before = served_points(&server);
     server.signal(Signal::KILL);
     assert_eq!(server.wait().code(), None);
-    let server = Server::start(dir.path(), &[]);
+    assert!(before.len() > 5 && before.values().any(|points| !points.is_empty()), "{before:?}");
+
+    let clock = SystemClock::new();
+    let server = Server::start(dir.path(), &flags);
+    let took = clock.monotonic();
+    assert!(took < Duration::from_secs(5), "it was ready after {took:?} only");
+    let after = served_points(&server);
+    for (path, points) in &before {
+        let again = after.get(path).unwrap_or_else(|| panic!("{path} is gone"));
+        assert!(points.iter().all(|point| again.contains(point)), "{path}: {points:?}, {again:?}");
+    }
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
 }

@@ -28,8 +28,8 @@ pub(crate) struct Applier {
     columns: Vec<Option<Column>>,
     layouts: Vec<Option<Arc<Layout>>>,
     sets: Vec<Option<SetTail>>,
-    /// Definitions that can have been lost at most.
-    lost_max: usize,
+    /// Definitions that can have been lost at most: none while nothing of the file was damaged.
+    pub lost_max: usize,
     /// Late runs taken for lost so far.
     lost_runs: usize,
 }
@@ -57,12 +57,11 @@ pub(crate) struct Applied {
 }
 
 impl Applier {
-    /// An applier of a file that nothing was read from yet. A definition takes two bytes of the
-    /// file at least, so a file of `file_bytes` cannot have lost more than half as many.
-    pub fn new(head: Arc<Head>, file_bytes: usize) -> Self {
+    /// An applier of a file that nothing was read from yet.
+    pub fn new(head: Arc<Head>) -> Self {
         Self {
             head,
-            lost_max: file_bytes / 2,
+            lost_max: 0,
             lost_runs: 0,
             symbols: Vec::new(),
             columns: Vec::new(),
@@ -334,7 +333,7 @@ mod tests {
 
     impl Log {
         fn new() -> Self {
-            let applier = Applier::new(Arc::new(Head::new(1)), usize::MAX);
+            let applier = Applier::new(Arc::new(Head::new(1)));
             Self { encoder: Encoder::new(10), applier, payloads: Vec::new() }
         }
 
@@ -355,8 +354,8 @@ mod tests {
 
         /// Numbers of the batches whose row is lost when the log is read without one of them.
         fn lost_without(&self, missing: usize) -> Vec<usize> {
-            let bytes = self.payloads.iter().map(Vec::len).sum();
-            let mut applier = Applier::new(Arc::new(Head::new(1)), bytes);
+            let mut applier = Applier::new(Arc::new(Head::new(1)));
+            applier.lost_max = self.payloads[missing].len();
             let mut lost = Vec::new();
             for (number, payload) in self.payloads.iter().enumerate() {
                 if number == missing || applier.apply(payload).unwrap().lost_rows > 0 {

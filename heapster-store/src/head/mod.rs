@@ -66,7 +66,7 @@ pub(crate) struct Head {
     pub sets: AtomicUsize,
     pub columns: AtomicUsize,
     pub samples: AtomicU64,
-    /// Length of the log file; set when the head takes no more rows.
+    /// Length of the log file.
     pub wal_bytes: AtomicU64,
     oldest: AtomicI64,
     newest: AtomicI64,

@@ -22,6 +22,9 @@ const SECTOR_BYTES: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub struct FaultyVfs(Arc<Mutex<State>>);
 
+/// What a test does before a file is synced.
+type SyncHook = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
 /// What survives when the power goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerCut {
@@ -43,6 +46,11 @@ struct State {
     crash_at: Option<u64>,
     failures: BTreeMap<u64, io::ErrorKind>,
     capacity: Option<usize>,
+    /// No file of such a name can be created.
+    refused_suffix: Option<String>,
+    before_sync: Option<SyncHook>,
+    /// A file that the disk does not give out.
+    unreadable: Option<PathBuf>,
     is_crashed: bool,
 }
 
@@ -100,6 +108,22 @@ impl FaultyVfs {
     /// Limits the bytes in all files; writes beyond fail as on a full disk. `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.0.lock().capacity = bytes;
+    }
+
+    /// Lets the creation of files whose name ends so fail as on a full disk. `None` lifts it.
+    pub fn refuse_names_ending_with(&self, suffix: Option<&str>) {
+        self.0.lock().refused_suffix = suffix.map(str::to_owned);
+    }
+
+    /// Lets opening that file fail as a disk with a bad sector does. `None` lifts it.
+    pub fn refuse_reads_of(&self, path: Option<&Path>) {
+        self.0.lock().unreadable = path.map(Path::to_path_buf);
+    }
+
+    /// Calls that before each sync of a file, which fails when it does. Other threads go on
+    /// meanwhile.
+    pub fn before_sync(&self, hook: impl Fn() -> io::Result<()> + Send + Sync + 'static) {
+        self.0.lock().before_sync = Some(Arc::new(hook));
     }
 
     /// The process died and starts again: files are as last written, locks are free, old handles dead.
@@ -178,6 +202,11 @@ impl State {
 
     fn alive(&self) -> io::Result<()> {
         if self.is_crashed { Err(crashed()) } else { Ok(()) }
+    }
+
+    fn readable(&self, path: &Path) -> io::Result<()> {
+        let is_bad = self.unreadable.as_deref() == Some(path);
+        if is_bad { Err(io::Error::other("a bad sector")) } else { Ok(()) }
     }
 
     fn inode_of(&self, path: &Path) -> io::Result<usize> {
@@ -268,6 +297,10 @@ impl Vfs for FaultyVfs {
         if state.live.files.contains_key(path) || state.live.dirs.contains(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        let is_refused = |suffix: &String| path.to_string_lossy().ends_with(suffix);
+        if state.refused_suffix.as_ref().is_some_and(is_refused) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let inode = state.inodes.len();
         state.inodes.push(Inode::default());
         state.live.files.insert(path.to_owned(), inode);
@@ -277,6 +310,7 @@ impl Vfs for FaultyVfs {
     fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let state = self.0.lock();
         state.alive()?;
+        state.readable(path)?;
         Ok(self.file(state.inode_of(path)?, state.life, false))
     }
 
@@ -289,6 +323,7 @@ impl Vfs for FaultyVfs {
     fn map(&self, path: &Path) -> io::Result<Box<dyn Mapping>> {
         let state = self.0.lock();
         state.alive()?;
+        state.readable(path)?;
         let inode = state.inode_of(path)?;
         Ok(Box::new(FaultyMapping(state.inodes[inode].live.clone())))
     }
@@ -453,6 +488,8 @@ impl VfsFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let hook = self.vfs.0.lock().before_sync.clone();
+        hook.map_or(Ok(()), |hook| hook())?;
         let mut state = self.vfs.0.lock();
         self.alive(&state)?;
         state.whole_change()?;

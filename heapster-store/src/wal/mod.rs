@@ -24,8 +24,26 @@ fn file_header(file_id: u64) -> [u8; FILE_HEADER_BYTES] {
 /// Checksum of a record: it holds only in this file at this offset, so a record that a disk wrote
 /// to the wrong place or kept from an older file does not pass.
 fn record_crc(file_id: u64, offset: u64, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&file_id.to_le_bytes());
+    salted_crc(salt_of(file_id), offset, payload)
+}
+
+/// What the file's id contributes to the checksums of its records.
+fn salt_of(file_id: u64) -> u32 {
+    crc32fast::hash(&file_id.to_le_bytes())
+}
+
+/// The salt once more, out of the checksum of the header: magic and version are known, so the rest
+/// of that checksum is the file id's.
+fn salt_of_header_crc(crc: u32) -> u32 {
+    let mut known = crc32fast::Hasher::new();
+    known.update(&MAGIC);
+    known.update(&VERSION.to_le_bytes());
+    known.combine(&crc32fast::Hasher::new_with_initial_len(0, size_of::<u64>() as u64));
+    crc ^ known.finalize()
+}
+
+fn salted_crc(salt: u32, offset: u64, payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(salt);
     hasher.update(&offset.to_le_bytes());
     hasher.update(&(payload.len() as u64).to_le_bytes());
     hasher.update(payload);

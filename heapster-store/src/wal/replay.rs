@@ -7,44 +7,93 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::wal::bytes::{Malformed, Reader};
 use crate::wal::format::{
     FILE_HEADER_BYTES, MAGIC, PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_MAGIC, VERSION,
 };
-use crate::wal::{file_header, record_crc};
+use crate::wal::{salt_of, salt_of_header_crc, salted_crc};
 
 /// The records of one log file.
 #[derive(Debug)]
 pub(crate) struct Records<'a> {
     bytes: &'a [u8],
-    file_id: u64,
+    salt: u32,
     offset: usize,
-    /// Bytes in damaged stretches that had a good record behind them.
+    /// Bytes of a damaged header and of damaged stretches that had a good record behind them.
     pub damaged_bytes: u64,
     /// Bytes behind the last good record.
     pub torn_bytes: u64,
+    /// Whether the torn bytes look like more than a write that was cut short, so that the file is
+    /// worth keeping.
+    pub is_tail_odd: bool,
+}
+
+/// What the beginning of a log file says.
+#[derive(Debug)]
+pub(crate) enum Opened<'a> {
+    Records(Records<'a>),
+    /// The file was being created when the crash came: no record was ever written to it.
+    Unfinished,
+    /// The header is damaged, and no record passes with what is left of it.
+    Unreadable,
 }
 
 impl<'a> Records<'a> {
-    /// Reads the header. `None` when the file is too short to have one: it was just created when
-    /// the crash came, or its header is damaged and nothing in it can be trusted.
-    pub fn open(path: &Path, bytes: &'a [u8]) -> Result<Option<Self>> {
-        let Some(header) = bytes.first_chunk::<FILE_HEADER_BYTES>() else { return Ok(None) };
-        let (magic, rest) = header.split_at(MAGIC.len());
-        let (version, rest) = rest.split_at(4);
-        let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, b| sum << 8 | u64::from(*b));
-        let (version, file_id) = (number(version), number(rest.split_at(8).0));
-        let is_sound =
-            crc32fast::hash(header.split_at(20).0) == number(header.split_at(20).1) as u32;
-        if magic != MAGIC || !is_sound {
-            return Ok(None);
+    /// Reads the header.
+    ///
+    /// The salt of the records' checksums is in the header twice, so damage to a part of the header
+    /// costs no record: whichever salt a record passes with is the right one.
+    pub fn open(path: &Path, bytes: &'a [u8]) -> Result<Opened<'a>> {
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(Opened::Unfinished);
         }
-        let found = u32::try_from(version).unwrap_or(u32::MAX);
-        if found == 0 || found > VERSION {
-            return Err(Error::UnsupportedVersion { path: path.to_owned(), found, max: VERSION });
+        let header = bytes.first_chunk::<FILE_HEADER_BYTES>();
+        // The header is synced before the first record is written.
+        let Some(header) = header else { return Ok(Opened::Unfinished) };
+        let mut reader = Reader::new(header);
+        let fields = |r: &mut Reader<'_>| Ok((r.array::<8>()?, r.u32()?, r.u64()?, r.u32()?));
+        let Ok::<_, Malformed>((magic, version, file_id, crc)) = fields(&mut reader) else {
+            return Ok(Opened::Unreadable);
+        };
+        let is_sound = magic == MAGIC && crc32fast::hash(header.split_at(20).0) == crc;
+        if is_sound && (version == 0 || version > VERSION) {
+            let path = path.to_owned();
+            return Err(Error::UnsupportedVersion { path, found: version, max: VERSION });
         }
-        debug_assert_eq!(*header, file_header(file_id));
-        let offset = FILE_HEADER_BYTES;
-        Ok(Some(Self { bytes, file_id, offset, damaged_bytes: 0, torn_bytes: 0 }))
+        let with_salt = |salt| Self {
+            bytes,
+            salt,
+            offset: FILE_HEADER_BYTES,
+            damaged_bytes: if is_sound { 0 } else { FILE_HEADER_BYTES as u64 },
+            torn_bytes: 0,
+            is_tail_odd: false,
+        };
+        let records = with_salt(salt_of(file_id));
+        if is_sound || records.has_any() {
+            return Ok(Opened::Records(records));
+        }
+        let records = with_salt(salt_of_header_crc(crc));
+        if records.has_any() {
+            return Ok(Opened::Records(records));
+        }
+        // Without a record behind it a torn header is a file that was being created.
+        let is_bare = bytes.len() == FILE_HEADER_BYTES;
+        Ok(if is_bare { Opened::Unfinished } else { Opened::Unreadable })
+    }
+
+    fn has_any(&self) -> bool {
+        self.next_sound(self.offset).is_some()
+    }
+
+    /// The first sound record at an offset or behind it.
+    fn next_sound(&self, from: usize) -> Option<(usize, &'a [u8])> {
+        let mut at = from;
+        loop {
+            if let Some(payload) = self.record_at(at) {
+                return Some((at, payload));
+            }
+            at += 1 + find(self.bytes.get(at + 1..)?, RECORD_MAGIC)?;
+        }
     }
 
     fn record_at(&self, offset: usize) -> Option<&'a [u8]> {
@@ -56,7 +105,7 @@ impl<'a> Records<'a> {
             return None;
         }
         let payload = rest.get(..len)?;
-        let sound = record_crc(self.file_id, offset as u64, payload).to_le_bytes() == *crc;
+        let sound = salted_crc(self.salt, offset as u64, payload).to_le_bytes() == *crc;
         sound.then_some(payload)
     }
 }
@@ -66,23 +115,27 @@ impl<'a> Iterator for Records<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let start = self.offset;
-        let mut at = start;
-        while at < self.bytes.len() {
-            if let Some(payload) = self.record_at(at) {
-                self.damaged_bytes += (at - start) as u64;
-                self.offset = at + RECORD_HEADER_BYTES + payload.len();
-                return Some(payload);
-            }
-            let behind = self.bytes.get(at + 1..).unwrap_or_default();
-            match find(behind, RECORD_MAGIC) {
-                Some(skipped) => at += 1 + skipped,
-                None => break,
-            }
+        if let Some((at, payload)) = self.next_sound(start) {
+            self.damaged_bytes += (at - start) as u64;
+            self.offset = at + RECORD_HEADER_BYTES + payload.len();
+            return Some(payload);
         }
-        self.torn_bytes += (self.bytes.len() - start) as u64;
+        let tail = self.bytes.get(start..).unwrap_or_default();
+        self.torn_bytes += tail.len() as u64;
+        self.is_tail_odd |= !is_cut_short(tail);
         self.offset = self.bytes.len();
         None
     }
+}
+
+/// Whether a tail is what a write leaves that did not come to its end: zeros, or the beginning of a
+/// record that is longer than the file.
+fn is_cut_short(tail: &[u8]) -> bool {
+    let Some(header) = tail.first_chunk::<RECORD_HEADER_BYTES>() else { return true };
+    let mut reader = Reader::new(header);
+    let (magic, len) = (reader.array::<4>(), reader.u32());
+    let is_longer = len.is_ok_and(|len| len as usize > tail.len() - RECORD_HEADER_BYTES);
+    (magic == Ok(RECORD_MAGIC) && is_longer) || tail.iter().all(|byte| *byte == 0)
 }
 
 fn find(bytes: &[u8], magic: [u8; 4]) -> Option<usize> {
@@ -111,7 +164,8 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, u64, u64) {
-        let mut records = Records::open(Path::new(PATH), bytes).unwrap().unwrap();
+        let opened = Records::open(Path::new(PATH), bytes).unwrap();
+        let Opened::Records(mut records) = opened else { panic!("{opened:?}") };
         let payloads = records.by_ref().map(<[u8]>::to_vec).collect();
         (payloads, records.damaged_bytes, records.torn_bytes)
     }
@@ -150,10 +204,59 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_and_a_damaged_header_gives_nothing() {
+    fn damage_to_any_byte_of_the_header_costs_no_record() {
+        let whole = file_of(&[b"one", b"two"]);
+        for at in 0..FILE_HEADER_BYTES {
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1 << bit;
+                let expected = (vec![b"one".to_vec(), b"two".to_vec()], 24, 0);
+                assert_eq!(read(&bytes), expected, "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_header_is_told_from_one_that_was_being_created() {
+        let whole = file_of(&[b"one"]);
+        let opened = |bytes: &[u8]| match Records::open(Path::new(PATH), bytes).unwrap() {
+            Opened::Records(_) => "records",
+            Opened::Unfinished => "unfinished",
+            Opened::Unreadable => "unreadable",
+        };
+        let mut lost = whole.clone();
+        lost[..FILE_HEADER_BYTES].fill(0);
+        assert_eq!(opened(&lost), "unreadable");
+        for len in 0..FILE_HEADER_BYTES {
+            assert_eq!(opened(&whole[..len]), "unfinished");
+        }
+        assert_eq!(opened(&[0; 100]), "unfinished");
+        assert_eq!(opened(&whole), "records");
+    }
+
+    #[test]
+    fn a_tail_that_is_not_just_cut_short_is_told() {
+        let whole = file_of(&[b"one", b"two"]);
+        let start = file_of(&[b"one"]).len();
+        let is_odd = |bytes: &[u8]| {
+            let opened = Records::open(Path::new(PATH), bytes).unwrap();
+            let Opened::Records(mut records) = opened else { panic!("{opened:?}") };
+            records.by_ref().for_each(drop);
+            records.is_tail_odd
+        };
+        assert!((start..=whole.len()).all(|len| !is_odd(&whole[..len])));
+        let mut zeros = whole.clone();
+        zeros[start..].fill(0);
+        assert!(!is_odd(&zeros));
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert!(is_odd(&flipped));
+    }
+
+    #[test]
+    fn a_newer_version_is_refused() {
         let mut bytes = file_of(&[b"one"]);
         bytes[8] = 2;
-        assert!(Records::open(Path::new(PATH), &bytes).unwrap().is_none());
         let crc = crc32fast::hash(&bytes[..20]).to_le_bytes();
         bytes[20..24].copy_from_slice(&crc);
         let refused = Records::open(Path::new(PATH), &bytes).unwrap_err();

@@ -3,7 +3,7 @@
 use heapster_core::storage::{Columns, Selector};
 use heapster_core::{DataBatch, EntityKey, EntityType, Matcher, MetricSet, MetricValue, TimeRange};
 use heapster_store::vfs::faulty::FaultyVfs;
-use heapster_store::{Ack, Rejected};
+use heapster_store::{Ack, Rejected, Store, StoreOptions};
 
 use crate::support::*;
 
@@ -125,6 +125,19 @@ fn rows_that_repeat_a_set_in_one_call_are_all_kept_and_the_last_wins() {
     let mut expected = Contents::new();
     rows.iter().for_each(|row| expect(&mut expected, NOON, row));
     assert_eq!(contents(&store.snapshot()), expected);
+}
+
+#[test]
+fn one_sample_of_the_far_future_does_not_shut_out_those_of_today() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store =
+        Store::open(DIR, StoreOptions { future_max: None, ..options(&vfs, &clock) }).unwrap();
+    let row = row("a", [("m", 1)]);
+    let far = store.append_rows(at(NOON + 3650 * DAY), [&row], Ack::Memory).unwrap();
+    let today = store.append_rows(at(NOON), [&row], Ack::Memory).unwrap();
+    assert_eq!((far.accepted, today.accepted), (1, 1));
+    let old = store.append_rows(at(NOON - 2 * HOUR), [&row], Ack::Memory).unwrap();
+    assert_eq!(old.rejected.total(), 1);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use heapster_core::series::Row;
+use heapster_store::vfs::Vfs;
 use heapster_store::vfs::faulty::{FaultyVfs, PowerCut};
 use heapster_store::{Ack, Error, Result, Retention, Store, StoreOptions};
 
@@ -220,6 +222,128 @@ fn a_full_disk_refuses_batches_until_there_is_room_and_loses_none() {
 }
 
 #[test]
+fn a_sync_that_finds_the_disk_full_poisons_whoever_called_it() {
+    let prepare = || {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        let store = open(&vfs, &clock);
+        let _ = store.append_rows(at(NOON), [&row("a", [("m", 1)])], Ack::Durable).unwrap();
+        (vfs, store)
+    };
+    let (vfs, store) = prepare();
+    let before = vfs.changes();
+    store.flush().unwrap();
+    let calls = vfs.changes() - before;
+    let mut poisoned = 0;
+    for n in 0..calls {
+        let (vfs, store) = prepare();
+        vfs.fail_at(vfs.changes() + n, io::ErrorKind::StorageFull);
+        match store.flush() {
+            Err(Error::Io { op: "sync", .. }) => {
+                poisoned += 1;
+                assert!(store.stats().poisoned_by.is_some(), "call {n}");
+            }
+            _ => assert_ne!(store.stats().poisoned_by, Some("sync"), "call {n}"),
+        }
+    }
+    assert!(poisoned >= 5, "{poisoned}");
+}
+
+#[test]
+fn no_sync_counts_after_one_that_failed_also_when_they_run_at_once() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let (entered, wait_entered) = std::sync::mpsc::channel();
+    let (other, wait_other) = std::sync::mpsc::channel();
+    let wait_other = std::sync::Mutex::new(wait_other);
+    let calls = std::sync::atomic::AtomicU64::new(0);
+    vfs.before_sync(move || match calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        // The append's sync fails, but only after another one had the time to succeed.
+        0 => {
+            entered.send(()).unwrap();
+            let patience = std::time::Duration::from_millis(300);
+            let _ = wait_other.lock().unwrap().recv_timeout(patience);
+            Err(io::ErrorKind::Other.into())
+        }
+        // The header of the next log file.
+        1 => Ok(()),
+        _ => {
+            let _ = other.send(());
+            Ok(())
+        }
+    });
+    let row = row("a", [("m", 1)]);
+    let (appended, flushed) = std::thread::scope(|scope| {
+        let append = scope.spawn(|| store.append_rows(at(NOON), [&row], Ack::Durable));
+        wait_entered.recv().unwrap();
+        let flushed = store.flush();
+        (append.join().unwrap(), flushed)
+    });
+    assert!(matches!(appended, Err(Error::Io { op: "sync", .. })), "{appended:?}");
+    assert!(matches!(flushed, Err(Error::Poisoned { op: "sync" })), "{flushed:?}");
+}
+
+#[test]
+fn with_a_full_disk_retention_goes_on_and_generations_do_not_pile_up() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let retention = Retention::Age(std::time::Duration::from_secs(3 * 86_400));
+    let store = Store::open(DIR, StoreOptions { retention, ..options(&vfs, &clock) }).unwrap();
+    let mut journal = Journal::default();
+    journal.append(&store, clock.millis(), &[row("a", [("m", 1)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    clock.step(2 * DAY);
+    store.maintain().unwrap();
+    clock.step(DAY - HOUR);
+    let mut late = Journal::default();
+    for _ in 0..2 {
+        clock.step(3 * HOUR);
+        late.append(&store, clock.millis(), &[row("b", [("m", 1)])], Ack::Durable).unwrap();
+    }
+    // The manifests fit, a segment does not.
+    vfs.refuse_names_ending_with(Some(".seg.tmp"));
+    assert!(matches!(store.maintain(), Err(Error::DiskFull { .. })));
+    assert_eq!(store.stats().expired_segments, 1, "what is past its time makes room");
+    for _ in 0..20 {
+        assert!(matches!(store.flush(), Err(Error::DiskFull { .. })));
+        clock.step(1000);
+        late.append(&store, clock.millis(), &[row("a", [("m", 1)])], Ack::Memory).unwrap();
+    }
+    assert_eq!(store.stats().head_generations, 2);
+    late.check(&contents(&store.snapshot()), "on the full disk");
+    vfs.refuse_names_ending_with(None);
+    store.flush().unwrap();
+    assert_eq!(store.stats().head_generations, 1);
+    late.check(&contents(&store.snapshot()), "with room again");
+}
+
+#[test]
+fn a_flush_that_failed_is_tried_again_after_a_while_and_memory_stays_bounded() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = Store::open(DIR, StoreOptions { head_bytes_max: 1 << 20, ..options(&vfs, &clock) })
+        .unwrap();
+    let mut refused = None;
+    for batch in 0..100 {
+        let names: Vec<String> = (0..200).map(|pod| format!("pod-{batch}-{pod}")).collect();
+        let rows: Vec<_> = names.iter().map(|name| row(name, [("m", batch)])).collect();
+        if batch == 1 {
+            // The log may grow, segments may not be made.
+            vfs.refuse_names_ending_with(Some(".seg.tmp"));
+        }
+        if let Err(error) = store.append_rows(at(NOON), &rows, Ack::Memory) {
+            refused = Some(error);
+            break;
+        }
+    }
+    assert!(matches!(refused, Some(Error::DiskFull { .. })), "{refused:?}");
+    let one = row("a", [("m", 1)]);
+    let again = store.append_rows(at(NOON), [&one], Ack::Memory).unwrap_err();
+    assert!(matches!(again, Error::MemoryFull { .. }) && again.is_retryable(), "{again}");
+    vfs.refuse_names_ending_with(None);
+    clock.step(11_000);
+    assert_eq!(store.append_rows(at(NOON), [&one], Ack::Memory).unwrap().accepted, 1);
+    assert_eq!(store.stats().segments, 1);
+}
+
+#[test]
 fn a_damaged_log_costs_the_records_it_touches_and_those_that_depend_on_them() {
     let rows = |minute: i64| [row("a", [("m", minute)]), row("b", [("m", minute)])];
     let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
@@ -353,4 +477,82 @@ fn a_batch_that_did_not_fit_is_cut_off_again_or_else_ends_all_writing() {
             assert_eq!(open(&vfs, &clock).open_report().torn_bytes, 0);
         }
     }
+}
+
+#[test]
+fn a_crash_between_the_two_manifests_and_damage_to_one_later_lose_nothing() {
+    let rows = [row("a", [("m", 1), ("n", 2)])];
+    let prepare = || {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        let store = open(&vfs, &clock);
+        let mut journal = Journal::default();
+        journal.append(&store, NOON, &rows, Ack::Durable).unwrap();
+        (vfs, clock, store, journal)
+    };
+    let (vfs, _, store, _) = prepare();
+    let before = vfs.changes();
+    store.flush().unwrap();
+    let calls = vfs.changes() - before;
+    for n in 0..calls {
+        for damaged in ["MANIFEST", "MANIFEST.copy"] {
+            let (vfs, clock, store, journal) = prepare();
+            vfs.crash_at(vfs.changes() + n);
+            let _ = store.flush();
+            drop(store);
+            vfs.restart();
+            drop(open(&vfs, &clock));
+            vfs.restart();
+            vfs.flip_bit(&Path::new(DIR).join(damaged), 20, 0).unwrap();
+            let store = open(&vfs, &clock);
+            journal.check(&contents(&store.snapshot()), &format!("crash at {n}, {damaged}"));
+        }
+    }
+}
+
+#[test]
+fn segments_that_only_a_damaged_manifest_names_are_kept_and_told() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let manifest = Path::new(DIR).join("MANIFEST.copy");
+    let old = vfs.files()[&manifest].clone();
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 1)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    // The copy stayed behind, and then the newer one was damaged.
+    vfs.remove(&manifest).unwrap();
+    let file = vfs.create_new(&manifest).unwrap();
+    heapster_store::vfs::write_all_at(&*file, &old, 0).unwrap();
+    vfs.flip_bit(&Path::new(DIR).join("MANIFEST"), 20, 0).unwrap();
+    let store = open(&vfs, &clock);
+    let [told] = &*store.open_report().quarantined else { panic!("one file") };
+    assert!(vfs.files().contains_key(&Path::new(DIR).join("quarantine").join(&told.file)));
+    // The number is not used again.
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 2)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    assert!(vfs.files().keys().all(|path| !path.ends_with(format!("segments/raw/{}", told.file))));
+}
+
+#[test]
+fn a_suspect_clock_is_trusted_after_a_day_also_when_the_process_restarts_often() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let retention = Retention::Age(std::time::Duration::from_secs(3 * 86_400));
+    let aged = || StoreOptions { retention, ..options(&vfs, &clock) };
+    let store = Store::open(DIR, aged()).unwrap();
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 1)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    clock.step(30 * DAY);
+    let (mut hours, mut expired) = (0, 0);
+    while expired == 0 {
+        assert!(hours < 48, "it never deletes");
+        let store = Store::open(DIR, aged()).unwrap();
+        let row = row("a", [("m", hours)]);
+        let _ = store.append_rows(at(clock.millis()), [&row], Ack::Durable).unwrap();
+        for _ in 0..5 {
+            clock.step(HOUR);
+            hours += 1;
+            expired += store.maintain().unwrap().expired_segments;
+        }
+    }
+    assert!(hours >= 24, "{hours}");
 }

@@ -134,6 +134,37 @@ fn a_missing_or_damaged_segment_is_set_aside_and_the_rest_is_served() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_now_is_left_in_place_and_the_rest_is_served() {
+    let (vfs, clock, expected) = filled();
+    let segment = path_of(&vfs, "seg");
+    vfs.refuse_reads_of(Some(&segment));
+    let store = open(&vfs, &clock);
+    let [told] = &*store.open_report().unavailable else { panic!("one file") };
+    assert!(segment.ends_with(&told.file) && !store.open_report().is_complete());
+    let mut rest = expected.clone();
+    rest.values_mut().for_each(|samples| samples.retain(|at, _| *at >= NOON + HOUR));
+    assert_eq!(contents(&store.snapshot()), rest);
+    // The manifest goes on naming it.
+    store.flush().unwrap();
+    drop(store);
+    vfs.refuse_reads_of(None);
+    let store = open(&vfs, &clock);
+    assert!(store.open_report().is_complete());
+    assert_eq!(contents(&store.snapshot()), expected);
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_store_from_opening_for_the_sake_of_a_message() {
+    let (vfs, clock, expected) = filled();
+    let lock = vfs.open_for_write(&Path::new(DIR).join("LOCK")).unwrap();
+    lock.set_len(0).unwrap();
+    let used: usize = vfs.files().values().map(Vec::len).sum();
+    // The header of the next log file fits.
+    vfs.set_capacity(Some(used + 24));
+    assert_eq!(contents(&open(&vfs, &clock).snapshot()), expected);
+}
+
+#[test]
 fn leftovers_are_removed_and_never_adopted() {
     let (vfs, clock, expected) = filled();
     let dir = Path::new(DIR);
@@ -172,12 +203,7 @@ fn whichever_byte_is_damaged_the_store_tells_or_is_not_affected() {
     let originals = vfs.files();
     for (path, bytes) in originals.iter().filter(|(path, _)| !path.ends_with("LOCK")) {
         for offset in (0..bytes.len()).step_by(7) {
-            let vfs = FaultyVfs::new();
-            for (path, bytes) in &originals {
-                vfs.create_dir_all(path.parent().unwrap()).unwrap();
-                let file = vfs.create_new(path).unwrap();
-                heapster_store::vfs::write_all_at(&*file, bytes, 0).unwrap();
-            }
+            let vfs = copy_of(&originals);
             vfs.flip_bit(path, offset, (offset % 8) as u8).unwrap();
             let Ok(store) = Store::open(DIR, options(&vfs, &clock)) else { continue };
             let context = format!("{} at {offset}", path.display());
@@ -230,4 +256,61 @@ fn the_head_is_flushed_when_its_window_is_full_and_not_before() {
     // Noon begins a window of two hours.
     assert_eq!(flushed, [120, 240]);
     assert_eq!(store.stats().segments, 2);
+}
+
+#[test]
+fn damage_to_the_header_of_a_log_file_loses_no_row() {
+    let (vfs, clock, expected) = filled();
+    let wal = path_of(&vfs, "wal");
+    let originals = vfs.files();
+    for offset in 0..24 {
+        let vfs = copy_of(&originals);
+        vfs.flip_bit(&wal, offset, (offset % 8) as u8).unwrap();
+        let store = open(&vfs, &clock);
+        assert_eq!(contents(&store.snapshot()), expected, "byte {offset}");
+        assert_eq!(store.open_report().damaged_bytes, 24, "byte {offset}");
+    }
+}
+
+#[test]
+fn a_log_file_of_which_nothing_can_be_read_is_kept_and_told() {
+    let (vfs, clock, _) = filled();
+    let wal = path_of(&vfs, "wal");
+    let file = vfs.open_for_write(&wal).unwrap();
+    heapster_store::vfs::write_all_at(&*file, &[0; 24], 0).unwrap();
+    let bytes = vfs.files()[&wal].clone();
+    let store = open(&vfs, &clock);
+    assert!(!store.open_report().is_complete());
+    assert_eq!(store.open_report().quarantined.len(), 1);
+    let kept: Vec<_> = vfs
+        .files()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("/data/store/quarantine"))
+        .collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].1, bytes);
+}
+
+#[test]
+fn a_log_file_whose_only_record_is_damaged_is_kept() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 1)])], Ack::Durable).unwrap();
+    let wal = path_of(&vfs, "wal");
+    drop(store);
+    vfs.flip_bit(&wal, 24 + 12 + 5, 0).unwrap();
+    let store = open(&vfs, &clock);
+    assert!(contents(&store.snapshot()).is_empty());
+    let kept = |path: &PathBuf| path.starts_with("/data/store/quarantine");
+    assert!(vfs.files().keys().any(kept), "{:?}", vfs.files().keys());
+}
+
+fn copy_of(files: &std::collections::BTreeMap<PathBuf, Vec<u8>>) -> FaultyVfs {
+    let vfs = FaultyVfs::new();
+    for (path, bytes) in files {
+        vfs.create_dir_all(path.parent().unwrap()).unwrap();
+        let file = vfs.create_new(path).unwrap();
+        heapster_store::vfs::write_all_at(&*file, bytes, 0).unwrap();
+    }
+    vfs
 }

@@ -3,6 +3,7 @@
 //! One client serves all nodes, so that connections are kept and reused. Nothing a node answers can
 //! send us elsewhere, make us show it a token it should not see, or cost more memory than the limit.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +18,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::resolver::Resolver;
 use super::tls::{Material, TlsError, TlsSetup, Trust};
 use super::token::{Token, TokenError};
+use crate::telemetry::logging::chain;
 
 /// A node that does not take a connection in this time is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,7 +43,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often certificate files are looked at for changes.
 const TLS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Https = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
 /// What a [`KubeletClient`] is made of.
 #[derive(Debug)]
@@ -57,12 +61,13 @@ pub struct KubeletClient {
     options: ClientOptions,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    places: Places,
 }
 
 /// The connections in use, with what they were set up from.
 struct State {
     https: Https,
-    material: Material,
+    material: Arc<Material>,
     checked_at: Duration,
 }
 
@@ -158,7 +163,8 @@ impl KubeletClient {
         let material = Material::read(&options.tls)?;
         let https = connect_with(&material)?;
         let checked_at = clock.monotonic();
-        Ok(Self { options, clock, state: Mutex::new(State { https, material, checked_at }) })
+        let state = State { https, material: Arc::new(material), checked_at };
+        Ok(Self { options, clock, state: Mutex::new(state), places: Places::default() })
     }
 
     /// `GET`s a URL and returns the body of status 200.
@@ -207,7 +213,7 @@ impl KubeletClient {
         {
             answer = self.send(&uri, &method, &body, Some(&renewed)).await?;
         }
-        read_answer(url, answer).await
+        self.read_answer(url, answer).await
     }
 
     /// The token, if it may be shown there: over TLS to a kubelet that was verified, or that the
@@ -241,39 +247,94 @@ impl KubeletClient {
         if let Some(token) = token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
-        let https = self.current();
+        let https = self.current().await;
         https.request(request).await.map_err(|source| FetchError::Connect { source })
     }
 
     /// The connections, made anew when a certificate file has changed. Files that have become
     /// unusable leave the old ones in use.
-    fn current(&self) -> Https {
-        let mut state = self.state.lock();
-        let now = self.clock.monotonic();
-        if now.saturating_sub(state.checked_at) >= TLS_CHECK_INTERVAL {
-            state.checked_at = now;
-            let renewed = Material::read(&self.options.tls).and_then(|material| {
-                if material == state.material {
-                    return Ok(None);
-                }
-                connect_with(&material).map(|https| Some((https, material)))
-            });
+    async fn current(&self) -> Https {
+        if let Some(material) = self.due_for_a_look() {
+            let setup = self.options.tls.clone();
+            // Files may lie on a disk that hangs; nobody else waits for this look at them.
+            let renewed = tokio::task::spawn_blocking(move || renew(&setup, &material)).await;
             match renewed {
-                Ok(None) => {}
-                Ok(Some((https, material))) => {
+                Ok(Ok(Some((https, material)))) => {
+                    let mut state = self.state.lock();
                     state.https = https;
-                    state.material = material;
+                    state.material = Arc::new(material);
                     tracing::info!("the certificates for kubelets were renewed");
                 }
-                Err(error) => tracing::warn!(%error, "keeping the last certificates for kubelets"),
+                Ok(Err(error)) => {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "keeping the last certificates for kubelets"
+                    );
+                }
+                // Unchanged, or the program ends.
+                Ok(Ok(None)) | Err(_) => {}
             }
         }
-        state.https.clone()
+        self.state.lock().https.clone()
+    }
+
+    /// What the connections are set up from, when it is time to look for changes.
+    fn due_for_a_look(&self) -> Option<Arc<Material>> {
+        let mut state = self.state.lock();
+        let now = self.clock.monotonic();
+        if now.saturating_sub(state.checked_at) < TLS_CHECK_INTERVAL {
+            return None;
+        }
+        state.checked_at = now;
+        Some(Arc::clone(&state.material))
+    }
+
+    async fn read_answer(
+        &self,
+        url: &str,
+        answer: Response<Incoming>,
+    ) -> Result<Bytes, FetchError> {
+        let status = answer.status();
+        let header = |name| {
+            let value = answer.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+            shown(value)
+        };
+        if status == StatusCode::NOT_FOUND {
+            return Err(FetchError::NotFound { url: url.to_owned() });
+        }
+        if status.is_redirection() {
+            return Err(FetchError::Redirect { status, location: header(LOCATION) });
+        }
+        if status != StatusCode::OK {
+            let body = self.places.read(answer.into_body(), ERROR_BODY_BYTES_MAX).await;
+            return Err(FetchError::Status { status, body: shown(&body.0) });
+        }
+        let encoding = header(CONTENT_ENCODING);
+        if !matches!(encoding.as_str(), "" | "identity") {
+            return Err(FetchError::Encoded { encoding });
+        }
+        if answer.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
+            return Err(FetchError::TooLarge);
+        }
+        match self.places.read(answer.into_body(), BODY_BYTES_MAX).await {
+            (body, End::Complete) => Ok(body),
+            (_, End::Limit) => Err(FetchError::TooLarge),
+            (_, End::Broken(error)) => Err(FetchError::Body(error)),
+        }
     }
 }
 
+/// Connections from what the files hold now; `None` when that is what it was.
+fn renew(setup: &TlsSetup, last: &Material) -> Result<Option<(Https, Material)>, TlsError> {
+    let material = Material::read(setup)?;
+    if material == *last {
+        return Ok(None);
+    }
+    connect_with(&material).map(|https| Some((https, material)))
+}
+
 fn connect_with(material: &Material) -> Result<Https, TlsError> {
-    let mut tcp = HttpConnector::new();
+    let mut tcp = HttpConnector::new_with_resolver(Resolver);
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_nodelay(true);
@@ -289,58 +350,90 @@ fn connect_with(material: &Material) -> Result<Https, TlsError> {
         .build(tls))
 }
 
-async fn read_answer(url: &str, answer: Response<Incoming>) -> Result<Bytes, FetchError> {
-    let status = answer.status();
-    let header = |name| {
-        let value = answer.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
-        shown(value)
-    };
-    if status == StatusCode::NOT_FOUND {
-        return Err(FetchError::NotFound { url: url.to_owned() });
-    }
-    if status.is_redirection() {
-        return Err(FetchError::Redirect { status, location: header(LOCATION) });
-    }
-    if status != StatusCode::OK {
-        let body = read_body(answer, ERROR_BODY_BYTES_MAX).await;
-        return Err(FetchError::Status { status, body: shown(&body.0) });
-    }
-    let encoding = header(CONTENT_ENCODING);
-    if !matches!(encoding.as_str(), "" | "identity") {
-        return Err(FetchError::Encoded { encoding });
-    }
-    if answer.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(FetchError::TooLarge);
-    }
-    match read_body(answer, BODY_BYTES_MAX).await {
-        (body, End::Complete) => Ok(body),
-        (_, End::Limit) => Err(FetchError::TooLarge),
-        (_, End::Broken(error)) => Err(FetchError::Body(error)),
-    }
-}
-
 /// How reading a body ended.
-enum End {
+enum End<E> {
     Complete,
     Limit,
-    Broken(hyper::Error),
+    Broken(E),
 }
 
-/// Reads a body up to a limit, counting as it comes.
-async fn read_body(answer: Response<Incoming>, bytes_max: usize) -> (Bytes, End) {
-    let mut incoming = answer.into_body();
-    let mut body = BytesMut::new();
-    while let Some(frame) = incoming.frame().await {
-        match frame.map(|frame| frame.into_data().ok()) {
-            Err(error) => return (body.freeze(), End::Broken(error)),
-            Ok(None) => {}
-            Ok(Some(data)) if data.len() > bytes_max - body.len() => {
-                return (body.freeze(), End::Limit);
-            }
-            Ok(Some(data)) => body.extend_from_slice(&data),
-        }
+/// Places in memory for bodies, kept until a body is dropped.
+///
+/// A body begins without one, needs a usual place when it grows beyond [`FREE_BYTES`], and a large
+/// one as well beyond [`USUAL_BYTES`]. A place has room for all the rest of its body: who has the
+/// last one can go on, so that bodies never wait for each other in a circle.
+struct Places {
+    usual: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+/// What every body may have: 16 MiB with 256 requests in flight.
+const FREE_BYTES: usize = 64 << 10;
+
+/// What fits into a usual place; they are 64 MiB together.
+const USUAL_BYTES: usize = 1 << 20;
+const USUAL_PLACES: usize = 64;
+
+/// Large places have room for any body; they are 64 MiB together.
+const LARGE_PLACES: usize = 4;
+
+impl Default for Places {
+    fn default() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { usual: places(USUAL_PLACES), large: places(LARGE_PLACES) }
     }
-    (body.freeze(), End::Complete)
+}
+
+impl Places {
+    /// Reads a body up to a limit, counting as it comes; waits for its places.
+    async fn read<B>(&self, body: B, bytes_max: usize) -> (Bytes, End<B::Error>)
+    where
+        B: Body<Data = Bytes>,
+    {
+        let mut incoming = pin!(body);
+        let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
+        let mut bytes = BytesMut::with_capacity(announced.min(FREE_BYTES));
+        let mut places = Vec::new();
+        let end = loop {
+            let data = match incoming.frame().await {
+                None => break End::Complete,
+                Some(Err(error)) => break End::Broken(error),
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            };
+            if data.len() > bytes_max - bytes.len() {
+                break End::Limit;
+            }
+            let length = bytes.len() + data.len();
+            for (beyond, kind, room) in
+                [(FREE_BYTES, &self.usual, USUAL_BYTES), (USUAL_BYTES, &self.large, bytes_max)]
+            {
+                if length > beyond && bytes.len() <= beyond {
+                    // Never closed.
+                    places.extend(Arc::clone(kind).acquire_owned().await.ok());
+                    bytes.reserve(announced.min(room).saturating_sub(bytes.len()));
+                }
+            }
+            bytes.extend_from_slice(&data);
+        };
+        let bytes = bytes.freeze();
+        let bytes = match places.is_empty() {
+            true => bytes,
+            false => Bytes::from_owner(Placed { bytes, _places: places }),
+        };
+        (bytes, end)
+    }
+}
+
+/// A body with its places.
+struct Placed {
+    bytes: Bytes,
+    _places: Vec<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Placed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The beginning of a body, for a message.
@@ -369,8 +462,8 @@ mod tests {
     use crate::sources::kubelet::tls::Pem;
     use crate::telemetry::test_clock::ManualClock;
 
-    #[test]
-    fn changed_certificates_are_taken_after_a_minute_and_broken_ones_not() {
+    #[tokio::test]
+    async fn changed_certificates_are_taken_after_a_minute_and_broken_ones_not() {
         let folder = tempfile::tempdir().unwrap();
         let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls");
         let path = folder.path().join("ca.pem");
@@ -381,19 +474,46 @@ mod tests {
         let options = ClientOptions { timeout: CONNECT_TIMEOUT, tls, token };
         let client = KubeletClient::new(options, clock.clone()).unwrap();
         assert!(!format!("{client:?}").contains("hush"));
-        let in_use = || {
-            client.current();
-            Material::read(&client.options.tls).is_ok_and(|now| now == client.state.lock().material)
+        let in_use = async || {
+            client.current().await;
+            let now = Material::read(&client.options.tls);
+            now.is_ok_and(|now| now == *client.state.lock().material)
         };
 
         std::fs::copy(testdata.join("kubelet.pem"), &path).unwrap();
         clock.advance(Duration::from_secs(59));
-        assert!(!in_use());
+        assert!(!in_use().await);
         clock.advance(Duration::from_secs(1));
-        assert!(in_use());
+        assert!(in_use().await);
         std::fs::write(&path, "half a fi").unwrap();
         clock.advance(Duration::from_secs(60));
-        assert!(!in_use());
+        assert!(!in_use().await);
+    }
+
+    #[tokio::test]
+    async fn large_bodies_wait_for_a_place_and_small_ones_do_not() {
+        let places = |usual, large| Places {
+            usual: Arc::new(Semaphore::new(usual)),
+            large: Arc::new(Semaphore::new(large)),
+        };
+        for (places, large_bytes, small_bytes) in [
+            (places(1, 1), FREE_BYTES + 1, FREE_BYTES),
+            (places(3, 1), USUAL_BYTES + 1, USUAL_BYTES),
+        ] {
+            let body = |length: usize| Full::new(Bytes::from(vec![7; length]));
+            let (first, end) = places.read(body(large_bytes), BODY_BYTES_MAX).await;
+            assert!(first.len() == large_bytes && matches!(end, End::Complete));
+            let mut second = pin!(places.read(body(large_bytes), BODY_BYTES_MAX));
+            assert!(futures::poll!(second.as_mut()).is_pending());
+            let (small, _) = places.read(body(small_bytes), BODY_BYTES_MAX).await;
+            assert_eq!(small.len(), small_bytes);
+            // A part keeps the place of the whole.
+            let part = first.slice(..1);
+            drop(first);
+            assert!(futures::poll!(second.as_mut()).is_pending());
+            drop(part);
+            assert_eq!(second.await.0.len(), large_bytes);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod cadvisor;
 pub mod client;
 mod lenient;
 mod rejects;
+pub(crate) mod resolver;
 pub mod source;
 pub mod summary;
 pub mod tls;

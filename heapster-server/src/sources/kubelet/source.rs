@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use heapster_core::pipeline::{BoxFuture, Interval, Scrape, Source, SourceError};
 use heapster_core::{EntityKey, NanoTime};
 use heapster_store::Clock;
@@ -26,6 +27,9 @@ pub const REQUEST_DURATION: Family = Family {
     help: "The Kubelet request latencies in milliseconds.",
     kind: FamilyKind::Summary,
 };
+
+/// Answers from this size on take long enough to hold up other requests.
+const BLOCKING_BYTES_MIN: usize = 256 << 10;
 
 /// The question a kubelet is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +163,7 @@ impl KubeletSource {
             took.as_secs_f64() * 1000.0,
         );
         let body = answer.map_err(|error| SourceError::new(self.failure()).caused_by(error))?;
-        let mut scrape = self.decode(&body).map_err(|error| {
+        let mut scrape = self.decode(body.clone()).await.map_err(|error| {
             let message = format!("failed to parse output. Response: {:?}", shown(&body));
             SourceError::new(message).caused_by(error)
         })?;
@@ -167,14 +171,26 @@ impl KubeletSource {
         Ok(scrape)
     }
 
-    fn decode(&self, body: &[u8]) -> Result<Scrape, DecodeError> {
+    /// Decodes an answer; a large one on a thread that may be busy for a while.
+    async fn decode(&self, body: Bytes) -> Result<Scrape, DecodeError> {
         let now = Option::<NanoTime>::from(self.shared.clock.now());
         let now = now.unwrap_or(NanoTime::from_nanos(i64::MAX));
-        match self.shared.access.endpoint {
-            Endpoint::Summary => summary::decode(body, &self.target.info, now),
-            Endpoint::Legacy => {
-                cadvisor::decode(body, &self.target.info, self.target.schedulable, now)
-            }
+        let (endpoint, schedulable) = (self.shared.access.endpoint, self.target.schedulable);
+        let decode = move |body: &[u8], info: &NodeInfo| match endpoint {
+            Endpoint::Summary => summary::decode(body, info, now),
+            Endpoint::Legacy => cadvisor::decode(body, info, schedulable, now),
+        };
+        if body.len() < BLOCKING_BYTES_MIN {
+            return decode(&body, &self.target.info);
+        }
+        let info = self.target.info.clone();
+        match tokio::task::spawn_blocking(move || decode(&body, &info)).await {
+            Ok(decoded) => decoded,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only at the end of the program.
+                Err(_) => std::future::pending().await,
+            },
         }
     }
 

@@ -30,7 +30,10 @@ use super::{DecodeError, NodeInfo};
 /// [`DecodeError`] when the body is not JSON to its end, or has neither a node nor pods.
 pub fn decode(body: &[u8], node: &NodeInfo, now: NanoTime) -> Result<Scrape, DecodeError> {
     // The kubelet writes UTF-8; what is not is replaced, as the original's decoder did.
-    let text = String::from_utf8_lossy(body);
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(body),
+    };
     let mut decoder = Decoder { answer: Answer::new(node, now), namespace: Text::default() };
     let mut reader = serde_json::Deserializer::from_str(&text);
     let found = SummarySeed(&mut decoder).deserialize(&mut reader)?;
@@ -171,6 +174,8 @@ json_objects!(
 );
 
 /// Turns nodes and pods into sets of the answer.
+///
+/// Metrics are added in the order of their names, which makes adding one cheap.
 struct Decoder<'n> {
     answer: Answer<'n>,
     /// Namespace of the pod before: neighbours often share it, so they share the text.
@@ -191,14 +196,14 @@ impl Decoder<'_> {
     fn node(&mut self, node: &Node<'_>) {
         let key = EntityKey::Node(self.answer.nodename());
         let mut set = self.answer.begin(&key, &self.answer.node_labels.clone());
-        set.start("startTime", &node.start_time);
         set.cpu(&node.cpu);
-        set.memory(&node.memory);
-        set.network(&node.network);
-        set.file_system("/", &node.fs);
         if let Some(fs) = node.fs.given() {
             set.gauge(metric::EPHEMERAL_STORAGE_USAGE, &fs.used_bytes);
         }
+        set.memory(&node.memory);
+        set.network(&node.network);
+        set.start("startTime", &node.start_time);
+        set.file_system("/", &node.fs);
         let set = set.finish();
         self.answer.put(key, set);
 
@@ -240,16 +245,15 @@ impl Decoder<'_> {
         labels.set_static(key::POD_NAME, name.clone());
 
         let mut set = self.answer.begin(&key, &labels);
-        set.start("startTime", &pod.start_time);
-        // Only the network time counts: without a network of its own a pod has no pod-level rates.
-        set.network(&pod.network);
-        let scrape_time = set.set.scrape_time;
         set.cpu(&pod.cpu);
-        set.memory(&pod.memory);
-        set.set.scrape_time = scrape_time;
         if let Some(storage) = pod.ephemeral_storage.given() {
             set.gauge(metric::EPHEMERAL_STORAGE_USAGE, &storage.used_bytes);
         }
+        set.memory(&pod.memory);
+        // Only the network time counts: without a network of its own a pod has no pod-level rates.
+        set.set.scrape_time = None;
+        set.network(&pod.network);
+        set.start("startTime", &pod.start_time);
         for volume in pod.volume.elements() {
             let name = volume.given().and_then(|volume| volume.name.name());
             match name {
@@ -289,20 +293,15 @@ impl Decoder<'_> {
     ) -> MetricSet {
         let mut set = self.answer.begin(key, labels);
         set.set.labels.set_static(key::CONTAINER_NAME, name);
-        set.start("startTime", &container.start_time);
         set.cpu(&container.cpu);
+        set.ephemeral_storage(&container.rootfs, &container.logs);
         set.memory(&container.memory);
+        set.start("startTime", &container.start_time);
         for accelerator in container.accelerators.elements() {
             set.accelerator(accelerator);
         }
         set.file_system("/", &container.rootfs);
         set.file_system("logs", &container.logs);
-        if let (Some(rootfs), Some(logs)) = (container.rootfs.given(), container.logs.given())
-            && let (Some(rootfs), Some(logs)) = (rootfs.used_bytes.given(), logs.used_bytes.given())
-        {
-            let used = MetricValue::gauge(rootfs.wrapping_add(*logs).cast_signed());
-            set.set.metrics.set_static(metric::EPHEMERAL_STORAGE_USAGE, used);
-        }
         for user_metric in container.user_defined_metrics.elements() {
             set.user_metric(user_metric);
         }
@@ -340,11 +339,25 @@ impl SetBuilder<'_> {
     fn memory(&mut self, memory: &Lenient<Memory<'_>>) {
         let Some(memory) = self.group("memory", memory) else { return };
         self.scraped(&memory.time);
+        self.counter(metric::MEMORY_MAJOR_PAGE_FAULTS, &memory.major_page_faults);
+        self.counter(metric::MEMORY_PAGE_FAULTS, &memory.page_faults);
+        self.gauge(metric::MEMORY_RSS, &memory.rss_bytes);
         self.gauge(metric::MEMORY_USAGE, &memory.usage_bytes);
         self.gauge(metric::MEMORY_WORKING_SET, &memory.working_set_bytes);
-        self.gauge(metric::MEMORY_RSS, &memory.rss_bytes);
-        self.counter(metric::MEMORY_PAGE_FAULTS, &memory.page_faults);
-        self.counter(metric::MEMORY_MAJOR_PAGE_FAULTS, &memory.major_page_faults);
+    }
+
+    /// What a container keeps on its node: its own file system and its logs, when both are known.
+    fn ephemeral_storage(
+        &mut self,
+        rootfs: &Lenient<FileSystem<'_>>,
+        logs: &Lenient<FileSystem<'_>>,
+    ) {
+        if let (Some(rootfs), Some(logs)) = (rootfs.given(), logs.given())
+            && let (Some(rootfs), Some(logs)) = (rootfs.used_bytes.given(), logs.used_bytes.given())
+        {
+            let used = MetricValue::gauge(rootfs.wrapping_add(*logs).cast_signed());
+            self.set.metrics.set_static(metric::EPHEMERAL_STORAGE_USAGE, used);
+        }
     }
 
     fn network(&mut self, network: &Lenient<Network<'_>>) {

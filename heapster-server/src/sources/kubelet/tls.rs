@@ -4,6 +4,8 @@
 //! explicitly, so that no other crate's choice can change it.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +14,10 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// All the authorities of the world are a quarter of that; a path that names something else must
+/// not fill the memory.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A PEM text or the file that holds one.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,7 +33,11 @@ impl Pem {
         match self {
             Self::Inline(text) => Ok(text.clone()),
             Self::File(path) => {
-                std::fs::read(path).map_err(|source| TlsError::Read { path: path.clone(), source })
+                let mut bytes = Vec::new();
+                let file = File::open(path);
+                file.and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
+                    .map_err(|source| TlsError::Read { path: path.clone(), source })?;
+                Ok(bytes)
             }
         }
     }
@@ -179,5 +189,17 @@ impl ServerCertVerifier for AcceptAnyone {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_names_something_endless_does_not_fill_the_memory() {
+        let zeroes = Pem::File("/dev/zero".into()).read().unwrap();
+        assert_eq!(zeroes.len() as u64, FILE_BYTES_MAX);
+        assert!(certificates(&zeroes).is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use heapster_core::Text;
 
@@ -11,6 +11,7 @@ use super::objects::{KnownNode, Readiness};
 use super::options::AddressType;
 use crate::sources::kubelet::NodeInfo;
 use crate::sources::kubelet::cadvisor::Schedulable;
+use crate::sources::kubelet::resolver::is_forbidden;
 use crate::sources::kubelet::source::{Address, Endpoint, Target};
 
 /// Why a node is left out for the moment.
@@ -136,42 +137,6 @@ fn chosen(known: &KnownNode, preferred: &[AddressType]) -> Result<Address, Strin
 fn is_host_name(text: &str) -> bool {
     (1..=253).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
-}
-
-/// Addresses that reach something other than another machine's kubelet: nobody, everybody, or a
-/// cloud's metadata service. Loopback is allowed, for clusters of one machine.
-fn is_forbidden(ip: IpAddr) -> bool {
-    const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
-    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            ip.is_unspecified()
-                || ip.is_multicast()
-                || ip.is_broadcast()
-                || ip.is_link_local()
-                || ip == METADATA_V4
-        }
-        IpAddr::V6(ip) => {
-            let embedded = nat64(ip).is_some_and(|ip| is_forbidden(IpAddr::V4(ip)));
-            ip.is_unspecified()
-                || ip.is_multicast()
-                || ip.is_unicast_link_local()
-                || ip == METADATA_V6
-                || embedded
-        }
-    }
-}
-
-/// The IPv4 address inside a NAT64 one (64:ff9b::/96).
-fn nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            let [a, b] = high.to_be_bytes();
-            let [c, d] = low.to_be_bytes();
-            Some(Ipv4Addr::new(a, b, c, d))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cli::value::read_duration;
 use crate::sources::kubelet::source::{Access, Endpoint, Scheme};
 use crate::uri::{Uri, UriError};
 
@@ -216,14 +217,11 @@ fn address_types(uri: &Uri) -> Result<Vec<AddressType>, UriError> {
 
 fn scrape_timeout(uri: &Uri) -> Result<Duration, UriError> {
     let Some(text) = uri.option("scrapeTimeout") else { return Ok(SCRAPE_TIMEOUT_DEFAULT) };
-    let parsed = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(millis), _) => millis.parse().map(Duration::from_millis),
-        (None, Some(seconds)) => seconds.parse().map(Duration::from_secs),
-        (None, None) => text.parse().map(Duration::from_secs),
-    };
+    // A number alone means seconds.
+    let parsed = read_duration(text).or_else(|| text.parse().ok().map(Duration::from_secs));
     match parsed {
-        Ok(timeout) if !timeout.is_zero() && timeout <= SCRAPE_TIMEOUT_MAX => Ok(timeout),
-        _ => Err(uri.bad_option("scrapeTimeout", "a time such as 500ms or 10s, at most 20s")),
+        Some(timeout) if !timeout.is_zero() && timeout <= SCRAPE_TIMEOUT_MAX => Ok(timeout),
+        _ => Err(uri.bad_option("scrapeTimeout", "a time such as 500ms, 1.5s or 10s, at most 20s")),
     }
 }
 
@@ -295,6 +293,19 @@ mod tests {
         }
         let unknown = parse("kubernetes:?kubeletport=1").unwrap_err().to_string();
         assert!(unknown.contains("kubeletPort, kubeletHttps"), "{unknown}");
+    }
+
+    #[test]
+    fn a_scrape_timeout_is_a_duration_as_in_go() {
+        for (text, millis) in
+            [("1.5s", 1_500), ("0m15s", 15_000), ("500ms", 500), ("20", 20_000), ("7s", 7_000)]
+        {
+            let options = parse(&format!("kubernetes:?scrapeTimeout={text}")).unwrap();
+            assert_eq!(options.scrape_timeout, Duration::from_millis(millis), "{text}");
+        }
+        for text in ["1m", "0s", "-1s", "1.5", "s", ""] {
+            assert!(parse(&format!("kubernetes:?scrapeTimeout={text}")).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::cluster::{Cluster, Shelf, Watched};
+use crate::telemetry::logging::chain;
 
 /// The first pause after a failure; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -99,21 +100,6 @@ fn pause_after(failures: u32) -> Duration {
     let due = PAUSE_MIN.saturating_mul(1 << failures.min(6)).min(PAUSE_MAX);
     let random = RandomState::new().build_hasher().finish();
     due.mul_f64(0.5 + (random >> 11) as f64 / (1_u64 << 53) as f64 / 2.0)
-}
-
-/// An error with its causes, each once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let clause = error.to_string();
-        if !text.contains(&clause) {
-            text.push_str(": ");
-            text.push_str(&clause);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
