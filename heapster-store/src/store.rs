@@ -272,8 +272,8 @@ impl Store {
             report.add_all(&std::mem::take(pending));
             return Ok(());
         }
-        let record = writer.encoder.finish();
-        if let Err(failed) = writer.wal.append(record) {
+        writer.encoder.finish();
+        if let Err(failed) = writer.wal.append(writer.encoder.record()) {
             writer.encoder.undo();
             if failed.leaves_debris {
                 self.poison("write");
@@ -282,9 +282,11 @@ impl Store {
             report.rejected.add_all(&pending.rejected);
             return Err(failed.error);
         }
-        let payload = record.get(crate::wal::format::RECORD_HEADER_BYTES..).unwrap_or_default();
-        let applied = writer.applier.apply(payload).expect("bug: our own record is malformed (W5)");
+        let (payload, texts) = (writer.encoder.payload(), writer.encoder.new_symbols());
+        let applied = writer.applier.apply_sharing(payload, texts);
+        let applied = applied.expect("bug: our own record is malformed (W5)");
         assert_eq!(applied.lost_rows, 0, "bug: our own record refers to what is not there (W5)");
+        writer.encoder.settle();
         writer.next_seq += 1;
         writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
         self.newest.fetch_max(at.as_millis(), Ordering::AcqRel);

@@ -133,13 +133,13 @@ struct Plan {
 
 impl Plan {
     fn new(codec: Codec, residuals: Vec<i64>) -> Self {
-        let mut sorted = residuals.clone();
-        sorted.sort_unstable();
-        let least = sorted.first().copied().unwrap_or(0);
+        let smallest = smallest(&residuals);
+        let smallest = smallest.get(..residuals.len()).unwrap_or(&smallest);
+        let least = smallest.first().copied().unwrap_or(0);
         let (mut base, (mut width, mut exceptions, mut cost)) = (least, packing(&residuals, least));
         // A counter's reset is one residual far below all others. Taking the next one as the base
         // makes it an exception instead of widening every field.
-        let steps = sorted.iter().zip(sorted.iter().skip(1)).take(LOW_OUTLIERS_MAX);
+        let steps = smallest.iter().zip(smallest.iter().skip(1));
         if let Some((low, high)) = steps.max_by_key(|(low, high)| low.abs_diff(**high))
             && low != high
         {
@@ -192,18 +192,30 @@ fn packing(residuals: &[i64], base: i64) -> (u32, usize, usize) {
         (0..=64_u32).rev().find(|bits| of_width.get(*bits as usize).is_some_and(|n| *n > 0));
     let widest = widest.unwrap_or(0);
     let mut best = (widest, 0, usize::MAX);
+    // Widths beyond the current one that occur, with their counts: mostly a handful.
+    let mut wider = [(0_usize, 0_usize); 65];
+    let mut wider_len = 0_usize;
+    let mut exceptions = 0_usize;
     for width in (0..=widest).rev() {
-        let mut bytes = residuals.len().saturating_mul(width as usize).div_ceil(8);
-        let mut exceptions = 0_usize;
-        let wider = of_width.iter().enumerate().take(widest.saturating_add(1) as usize);
-        for (bits, count) in wider.skip(width as usize).skip(1) {
-            let high = bits.saturating_sub(width as usize).div_ceil(7);
+        let bits = (width as usize).saturating_add(1);
+        if let (Some(count), Some(slot)) = (of_width.get(bits), wider.get_mut(wider_len))
+            && *count > 0
+        {
+            *slot = (bits, *count);
+            wider_len = wider_len.saturating_add(1);
             exceptions = exceptions.saturating_add(*count);
-            bytes = bytes.saturating_add(count.saturating_mul(high.saturating_add(1)));
         }
-        if exceptions > 0 {
-            bytes = bytes.saturating_add(1);
+        let mut patches = usize::from(exceptions > 0);
+        for (bits, count) in wider.iter().take(wider_len) {
+            let high = bits.saturating_sub(width as usize).div_ceil(7);
+            patches = patches.saturating_add(count.saturating_mul(high.saturating_add(1)));
         }
+        if patches >= best.2 {
+            // Narrower fields only have more and longer exceptions.
+            break;
+        }
+        let fields = residuals.len().saturating_mul(width as usize).div_ceil(8);
+        let bytes = patches.saturating_add(fields);
         if bytes < best.2 {
             best = (width, exceptions, bytes);
         }
@@ -212,6 +224,21 @@ fn packing(residuals: &[i64], base: i64) -> (u32, usize, usize) {
         }
     }
     best
+}
+
+/// The smallest values in order, one more than [`LOW_OUTLIERS_MAX`]; with fewer values the rest is
+/// the greatest integer.
+fn smallest(values: &[i64]) -> [i64; LOW_OUTLIERS_MAX + 1] {
+    let mut smallest = [i64::MAX; LOW_OUTLIERS_MAX + 1];
+    for value in values {
+        if let Some(last) = smallest.last_mut()
+            && value < last
+        {
+            *last = *value;
+            smallest.sort_unstable();
+        }
+    }
+    smallest
 }
 
 fn bits_of(value: u64) -> u32 {
@@ -387,4 +414,49 @@ fn unpack(tag: Tag, mut body: ByteReader<'_>, count: usize, into: &mut Vec<i64>)
         next = index.saturating_add(1);
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition: every width is tried, the widest first.
+    fn packing_by_trying(residuals: &[i64], base: i64) -> (u32, usize, usize) {
+        let bits: Vec<u32> =
+            residuals.iter().map(|r| bits_of(r.wrapping_sub(base).cast_unsigned())).collect();
+        let widest = bits.iter().copied().max().unwrap_or(0);
+        let mut best = (widest, 0, usize::MAX);
+        for width in (0..=widest).rev() {
+            let wider = || bits.iter().filter(|bits| **bits > width);
+            let exceptions = wider().count();
+            let patches: usize = wider().map(|bits| 1 + (bits - width).div_ceil(7) as usize).sum();
+            let fields = (residuals.len() * width as usize).div_ceil(8);
+            let bytes = fields + patches + usize::from(exceptions > 0);
+            if bytes < best.2 {
+                best = (width, exceptions, bytes);
+            }
+            if exceptions > residuals.len() / EXCEPTION_VALUES_MIN {
+                break;
+            }
+        }
+        best
+    }
+
+    proptest! {
+        #[test]
+        fn the_width_is_that_of_trying_them_all(
+            values in prop::collection::vec((any::<i64>(), 0_u32..64), 0..130),
+            base in prop_oneof![Just(0), any::<i64>()],
+        ) {
+            let values: Vec<i64> = values.iter().map(|(value, shift)| value >> shift).collect();
+            prop_assert_eq!(packing(&values, base), packing_by_trying(&values, base));
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            let count = sorted.len().min(LOW_OUTLIERS_MAX + 1);
+            prop_assert_eq!(&smallest(&values)[..count], &sorted[..count]);
+        }
+    }
 }

@@ -80,13 +80,21 @@ impl Applier {
     /// # Errors
     /// The payload is not one; what came before the bad byte stays applied.
     pub fn apply(&mut self, payload: &[u8]) -> Result<Applied, Malformed> {
+        self.apply_sharing(payload, &[])
+    }
+
+    /// Applies a payload whose symbols the caller has as texts, so that they are in memory once.
+    ///
+    /// # Errors
+    /// As [`Applier::apply`].
+    pub fn apply_sharing(&mut self, payload: &[u8], texts: &[Text]) -> Result<Applied, Malformed> {
         let mut reader = Reader::new(payload);
         let mut applied = Applied { seq: reader.varint()?, ..Applied::default() };
         let at = reader.signed()?;
         if Timestamp::checked_from_millis(at).is_none() {
             return Err(Malformed("a batch's time is outside the years 1 to 9999"));
         }
-        self.define_symbols(&mut reader)?;
+        self.define_symbols(&mut reader, texts)?;
         self.define_columns(&mut reader)?;
         self.define_layouts(&mut reader)?;
         self.define_sets(applied.seq, &mut reader)?;
@@ -96,16 +104,17 @@ impl Applier {
         if reader.is_empty() { Ok(applied) } else { Err(Malformed("bytes follow the last row")) }
     }
 
-    fn define_symbols(&mut self, reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    fn define_symbols(&mut self, reader: &mut Reader<'_>, texts: &[Text]) -> Result<(), Malformed> {
         let count = begin_definitions(&mut self.symbols, self.lost_max, reader)?;
         let mut bytes = 0;
-        for _ in 0..count {
+        for index in 0..count {
             let text = reader.text()?;
-            // A text of up to 23 bytes is stored in place.
-            bytes += 24 + if text.len() > 23 { text.len() + 16 } else { 0 };
-            self.symbols.push(Some(Text::from(text)));
+            // A text of up to 23 bytes is stored in place; two tables have each.
+            bytes += 56 + if text.len() > 23 { text.len() + 16 } else { 0 };
+            let shared = texts.get(index).filter(|shared| **shared == text);
+            self.symbols.push(Some(shared.cloned().unwrap_or_else(|| Text::from(text))));
         }
-        self.head.bytes.fetch_add(bytes * 2, Ordering::Relaxed);
+        self.head.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -314,7 +323,6 @@ mod tests {
 
     use super::*;
     use crate::head::encode::Encoder;
-    use crate::wal::format::RECORD_HEADER_BYTES;
 
     /// Payloads of a log in the order they were written.
     struct Log {
@@ -337,8 +345,10 @@ mod tests {
             let row = RowRef { labels: &labels, own: None, cells: &cells };
             let outcome = self.encoder.add(&self.applier, &row).unwrap();
             assert_eq!(outcome.accepted, cells.len() as u64);
-            let payload = self.encoder.finish()[RECORD_HEADER_BYTES..].to_vec();
+            self.encoder.finish();
+            let payload = self.encoder.payload().to_vec();
             self.applier.apply(&payload).unwrap();
+            self.encoder.settle();
             self.payloads.push(payload);
         }
 

@@ -36,12 +36,13 @@ const NONE: u32 = u32::MAX;
 /// Defines and codes the rows of one log file.
 pub(crate) struct Encoder {
     secrets: RapidSecrets,
-    symbols: HashMap<Text, u32>,
+    /// Numbers in `symbol_list`, by the hash of the text.
+    symbols: HashTable<u32>,
     symbol_list: Vec<Text>,
     columns: HashMap<(u32, MetricKind), u32>,
     column_list: Vec<(u32, MetricKind)>,
     layouts: HashMap<Arc<[u32]>, u32>,
-    layout_list: Vec<(Arc<[u32]>, Arc<Layout>)>,
+    layout_list: Vec<Defined>,
     /// Hash of the labels and number of each set.
     sets: HashTable<(u64, u32)>,
     /// What is known of each set.
@@ -77,6 +78,14 @@ struct Known {
     has_new_layout: bool,
 }
 
+/// A layout, with the order in which its cells come.
+struct Defined {
+    numbers: Arc<[u32]>,
+    layout: Layout,
+    /// Of each position the one whose cell came next last time; at the end the one that came first.
+    next: Box<[u16]>,
+}
+
 /// Where the rows of the current call stand in the order of the last one.
 #[derive(Debug)]
 struct Guess {
@@ -91,6 +100,8 @@ struct Guess {
 /// What the current batch has brought so far.
 #[derive(Default)]
 struct Batch {
+    /// Whether it is neither in the log nor forgotten.
+    is_open: bool,
     /// Sequence of the first batch of the call.
     call_seq: u64,
     seq: u64,
@@ -138,7 +149,7 @@ impl Encoder {
         let seed = std::hash::RandomState::new().hash_one(0_u8);
         Self {
             secrets: RapidSecrets::seed(seed),
-            symbols: HashMap::new(),
+            symbols: HashTable::new(),
             symbol_list: Vec::new(),
             columns: HashMap::new(),
             column_list: Vec::new(),
@@ -160,6 +171,10 @@ impl Encoder {
 
     /// Begins the batches of one call; `seq` is greater than any before.
     pub fn begin_call(&mut self, seq: u64, time: i64) {
+        if self.batch.is_open {
+            // The caller's iterator of rows panicked.
+            self.undo();
+        }
         self.batch.call_seq = seq;
         self.guess.previous = NONE;
         self.guess.plain = None;
@@ -169,6 +184,7 @@ impl Encoder {
     /// Begins a batch; `seq` is greater than any before.
     pub fn begin(&mut self, seq: u64, time: i64) {
         let batch = &mut self.batch;
+        batch.is_open = true;
         batch.seq = seq;
         batch.time = time;
         batch.symbols_start = self.symbol_list.len();
@@ -336,8 +352,13 @@ impl Encoder {
         Ok(outcome)
     }
 
-    /// The record of the batch, with room for the record's header in front.
-    pub fn finish(&mut self) -> &mut [u8] {
+    /// The texts that the batch defines.
+    pub fn new_symbols(&self) -> &[Text] {
+        &self.symbol_list[self.batch.symbols_start..]
+    }
+
+    /// Makes the record of the batch, with room for the record's header in front.
+    pub fn finish(&mut self) {
         let mut record = std::mem::take(&mut self.record);
         if record.capacity() > BUFFER_BYTES_KEPT {
             record = Vec::new();
@@ -357,20 +378,39 @@ impl Encoder {
             self.batch.rows = Vec::new();
         }
         self.record = record;
+    }
+
+    /// What [`Encoder::finish`] made.
+    pub fn record(&mut self) -> &mut [u8] {
         &mut self.record
+    }
+
+    /// The payload in it.
+    pub fn payload(&self) -> &[u8] {
+        self.record.get(RECORD_HEADER_BYTES..).unwrap_or_default()
+    }
+
+    /// Keeps what the batch defined: its record is in the log and applied.
+    pub fn settle(&mut self) {
+        self.batch.is_open = false;
     }
 
     /// Forgets what the batch defined: its record did not get into the log.
     pub fn undo(&mut self) {
         let batch = &mut self.batch;
-        for text in self.symbol_list.drain(batch.symbols_start..) {
-            self.symbols.remove(&text);
+        batch.is_open = false;
+        for number in batch.symbols_start..self.symbol_list.len() {
+            let hash = rapidhash_v3_seeded(self.symbol_list[number].as_bytes(), &self.secrets);
+            if let Ok(entry) = self.symbols.find_entry(hash, |own| *own == number as u32) {
+                entry.remove();
+            }
         }
+        self.symbol_list.truncate(batch.symbols_start);
         for column in self.column_list.drain(batch.columns_start..) {
             self.columns.remove(&column);
         }
-        for (columns, _) in self.layout_list.drain(batch.layouts_start..) {
-            self.layouts.remove(&columns);
+        for defined in self.layout_list.drain(batch.layouts_start..) {
+            self.layouts.remove(&defined.numbers);
         }
         for (index, (hash, _, _)) in batch.new_sets.drain(..).enumerate() {
             let number = (batch.sets_start + index) as u32;
@@ -428,17 +468,20 @@ impl Encoder {
     /// Puts the cells in the order of a layout; `false` when it lacks one of them or, with
     /// `is_exact`, has one more.
     fn fill(&mut self, layout: u32, cells: &[(&Text, MetricValue)], is_exact: bool) -> bool {
-        let Some((_, layout)) = self.layout_list.get(layout as usize) else { return false };
+        let Some(Defined { layout, next, .. }) = self.layout_list.get_mut(layout as usize) else {
+            return false;
+        };
         let columns = &layout.columns;
         if is_exact && columns.len() != cells.len() {
             return false;
         }
         self.cells.clear(columns.len());
-        let mut next = 0;
+        let mut previous = columns.len();
         for (name, metric) in cells {
-            // Rows of a set nearly always come with their cells in the same order.
-            let position = match columns.get(next) {
-                Some(column) if is_same_text(&column.name, name) => next,
+            // Rows of sets that look alike come with their cells in the same order.
+            let guess = usize::from(next[previous]);
+            let position = match columns.get(guess) {
+                Some(column) if is_same_text(&column.name, name) => guess,
                 _ => match layout.position(name) {
                     Some(position) => position,
                     None => return false,
@@ -448,7 +491,8 @@ impl Encoder {
                 return false;
             }
             self.cells.set(position, metric.value);
-            next = position + 1;
+            next[previous] = position as u16;
+            previous = position;
         }
         true
     }
@@ -472,7 +516,7 @@ impl Encoder {
         cells: &[(&Text, MetricValue)],
     ) -> Result<u32, Rejected> {
         let base = base.and_then(|number| self.layout_list.get(number as usize));
-        let mut columns = base.map_or_else(Vec::new, |(_, layout)| layout.columns.to_vec());
+        let mut columns = base.map_or_else(Vec::new, |base| base.layout.columns.to_vec());
         let mut positions: HashMap<Text, usize> = HashMap::with_capacity(columns.len());
         positions.extend(columns.iter().enumerate().map(|(at, c)| (c.name.clone(), at)));
         for (name, metric) in cells {
@@ -497,7 +541,9 @@ impl Encoder {
         let number = self.layout_list.len() as u32;
         self.batch.new_bytes += NUMBER_BYTES_MAX * (numbers.len() + 1);
         self.layouts.insert(Arc::clone(&numbers), number);
-        self.layout_list.push((numbers, Arc::new(Layout::new(columns))));
+        let mut next: Box<[u16]> = (1..=columns.len() as u16 + 1).collect();
+        next[columns.len()] = 0;
+        self.layout_list.push(Defined { numbers, layout: Layout::new(columns), next });
         Ok(number)
     }
 
@@ -511,12 +557,17 @@ impl Encoder {
     }
 
     fn symbol(&mut self, text: &Text) -> u32 {
-        if let Some(known) = self.symbols.get(text) {
+        let hash = rapidhash_v3_seeded(text.as_bytes(), &self.secrets);
+        let list = &self.symbol_list;
+        if let Some(known) = self.symbols.find(hash, |number| list[*number as usize] == *text) {
             return *known;
         }
-        let number = self.symbol_list.len() as u32;
+        let number = list.len() as u32;
         self.batch.new_bytes += NUMBER_BYTES_MAX + text.len();
-        self.symbols.insert(text.clone(), number);
+        let secrets = &self.secrets;
+        self.symbols.insert_unique(hash, number, |number| {
+            rapidhash_v3_seeded(list[*number as usize].as_bytes(), secrets)
+        });
         self.symbol_list.push(text.clone());
         number
     }
@@ -598,9 +649,9 @@ impl Encoder {
         }
         let layouts = &self.layout_list[batch.layouts_start..];
         begin(record, batch.layouts_start, layouts.len());
-        for (columns, _) in layouts {
-            put_varint(record, columns.len() as u64);
-            columns.iter().for_each(|column| put_varint(record, u64::from(*column)));
+        for Defined { numbers, .. } in layouts {
+            put_varint(record, numbers.len() as u64);
+            numbers.iter().for_each(|column| put_varint(record, u64::from(*column)));
         }
         begin(record, batch.sets_start, batch.new_sets.len());
         record.extend_from_slice(&batch.definitions);

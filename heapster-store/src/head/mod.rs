@@ -97,6 +97,9 @@ struct Rare {
     late: Vec<RunBytes>,
 }
 
+/// Bytes a run grows by at least.
+const GROWTH_MIN: usize = 32;
+
 /// Coded rows in the order of time, which is also that of their batches.
 #[derive(Clone, Debug, Default)]
 struct RunBytes {
@@ -312,11 +315,12 @@ impl RunBytes {
         }
     }
 
-    /// Appends coded rows; grows by a quarter, since most runs end at a length nobody knows.
+    /// Appends coded rows; grows by a quarter, since most runs end at a length nobody knows, but by
+    /// some rows, so that a young run is not moved with each.
     fn append(&mut self, row: &[u8]) -> usize {
         let before = self.bytes.capacity();
         if self.bytes.capacity() - self.bytes.len() < row.len() {
-            self.bytes.reserve_exact(row.len() + self.bytes.len() / 4);
+            self.bytes.reserve_exact(row.len() + GROWTH_MIN.max(self.bytes.len() / 4));
         }
         self.bytes.extend_from_slice(row);
         self.bytes.capacity() - before

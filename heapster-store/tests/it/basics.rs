@@ -166,3 +166,22 @@ fn a_batch_of_huge_labels_is_cut_by_what_it_defines() {
     drop(store);
     assert_eq!(contents(&open(&vfs, &clock).snapshot()).len(), 700);
 }
+
+#[test]
+fn an_iterator_that_panics_leaves_the_store_as_it_was() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let first = row("a", [("m", 1)]);
+    let rows = [row("b", [("m", 1), ("n", 2)]), row("c", [("o", 3)])];
+    let half = rows.iter().chain(std::iter::once_with(|| panic!("the caller's own trouble")));
+    let append = || store.append_rows(at(NOON), half, Ack::Memory);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(append)).is_err());
+    let mut expected = Contents::new();
+    for row in [&rows[1], &first, &rows[0]] {
+        let _ = store.append_rows(at(NOON), [row], Ack::Memory).unwrap();
+        expect(&mut expected, NOON, row);
+        assert_eq!(contents(&store.snapshot()), expected);
+    }
+    drop(store);
+    assert_eq!(contents(&open(&vfs, &clock).snapshot()), expected);
+}
