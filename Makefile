@@ -7,7 +7,10 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 DATA_DIR ?= data
-ARGS ?=
+# Flags of `make run`; ten seconds so that there is something to see soon.
+ARGS ?= --metric-resolution=10s
+# Shown by `heapster version`.
+export HEAPSTER_COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 CARGO_DENY_VERSION := 0.20.2
 TOOLS := target/tools
 
@@ -20,7 +23,7 @@ setup: ## Install what a bare Debian machine lacks (a C compiler for the TLS lib
 	@scripts/setup
 
 .PHONY: run
-run: setup ## Build and serve this machine on http://127.0.0.1:8082/ (ARGS="--flag …" adds flags)
+run: setup ## Build and serve this machine on http://127.0.0.1:8082/ (flags: ARGS)
 	$(CARGO) build --release --locked -p heapster-server
 	target/release/heapster serve --data-dir $(DATA_DIR) $(ARGS)
 
@@ -78,7 +81,7 @@ DURATION ?= 20m
 load: setup ## A simulated cluster against the release server; NODES PODS CONTAINERS RESOLUTION DURATION
 	$(CARGO) build --release --locked -p heapster-server -p heapster-benches --bins
 	target/release/heapster-load --nodes $(NODES) --pods-per-node $(PODS) \
-		--containers-per-pod $(CONTAINERS) --resolution $(RESOLUTION) --duration $(DURATION) $(ARGS)
+		--containers-per-pod $(CONTAINERS) --resolution $(RESOLUTION) --duration $(DURATION)
 
 .PHONY: clean
 clean: ## Remove what was built (not the data)

@@ -1,6 +1,6 @@
 //! The metric catalogue: every metric and label Heapster defines, with unit, kind and description.
 //!
-//! Names, order and wording are those of the original (contract sections 1.3 and 1.4); the export
+//! Names, order and wording are those of the original Heapster; the export
 //! schema prints them as they stand here.
 
 use std::fmt;

@@ -57,7 +57,7 @@ impl fmt::Display for EntityType {
     }
 }
 
-/// The key of an entity in a batch (contract section 1.2).
+/// The key of an entity in a batch.
 ///
 /// Prints as Heapster's string (`namespace:NS/pod:POD/container:C`) and parses back. Nothing is
 /// escaped: the first `/pod:` and `/container:` separate, so a container's name may hold slashes

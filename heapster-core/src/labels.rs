@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::Text;
 
-/// Label keys of Heapster's model (contract section 1.3).
+/// Label keys of Heapster's model.
 pub mod key {
     /// Type of the metric set: one of [`crate::EntityType`]'s words. Present on every set.
     pub const TYPE: &str = "type";
@@ -191,7 +191,8 @@ impl Hash for Labels {
 /// Collects labels in any order; of two with one name the later wins.
 impl<N: Into<Text>, V: Into<Text>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        let mut labels = Self::new();
+        let pairs = pairs.into_iter();
+        let mut labels = Self(Some(Arc::new(Vec::with_capacity(pairs.size_hint().0))));
         for (name, value) in pairs {
             labels.set(name, value);
         }

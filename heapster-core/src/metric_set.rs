@@ -11,7 +11,8 @@ use crate::{EntityKey, EntityType, NanoTime, Text, Timestamp};
 pub struct Metrics(Vec<(Text, MetricValue)>);
 
 /// About as many plain metrics as a container has; room for them is made at once.
-const USUAL_METRICS: usize = 20;
+const USUAL_METRICS: usize = 18;
+const MORE_METRICS: usize = 10;
 
 /// A container has two file systems of five metrics each.
 const USUAL_LABELED_METRICS: usize = 10;
@@ -42,15 +43,23 @@ impl Metrics {
         let name = name.into();
         // Decoders add in order, so the search is rarely needed.
         if self.0.last().is_none_or(|(last, _)| *last < name) {
-            if self.0.capacity() == 0 {
-                self.0.reserve(USUAL_METRICS);
-            }
+            self.make_room();
             self.0.push((name, metric));
             return;
         }
         match self.position(&name) {
             Ok(index) => self.0[index].1 = metric,
-            Err(index) => self.0.insert(index, (name, metric)),
+            Err(index) => {
+                self.make_room();
+                self.0.insert(index, (name, metric));
+            }
+        }
+    }
+
+    /// Grows by little: a batch holds thousands of these lists, and nearly all have the same length.
+    fn make_room(&mut self) {
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact(if self.0.is_empty() { USUAL_METRICS } else { MORE_METRICS });
         }
     }
 

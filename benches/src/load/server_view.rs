@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::fetch;
 
 /// Counter of the server: samples appended to the store.
-pub(crate) const SAMPLES_APPENDED: &str = "heapster_store_samples_appended_total";
+pub(crate) const SAMPLES_APPENDED: &str = "heapster_store_appended_samples_total";
 /// A series that every batch has, since the cluster's set is in every batch.
 const SERIES_OF_ALL_BATCHES: &str = "/api/v1/model/metrics/memory/usage";
 const ALL_KEYS: &str = "/api/v1/model/debug/allkeys";

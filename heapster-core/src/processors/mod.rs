@@ -8,7 +8,7 @@
 //! must be known before they are summed, and a sum upward needs the level below complete. Entities
 //! are told by their keys; a set whose key and labels disagree is what its key says.
 //!
-//! Source: contract section 3; decision 0004 lists where we differ and why.
+//! They do what the original Heapster did; decision 0004 lists where we differ and why.
 
 mod cluster_aggregator;
 mod label_copier;

@@ -1,4 +1,4 @@
-//! When a rate is given and what it is (contract section 3.1 and P1, decision 0004).
+//! When a rate is given and what it is (decision 0004).
 
 use heapster_core::pipeline::Processor;
 use heapster_core::processors::{RATE_MEMORY, RateCalculator};

@@ -1,4 +1,4 @@
-//! The rules of enriching and summing, one promise each (contract section 13.2, P2 to P8).
+//! The rules of enriching and summing, one promise each.
 
 use std::sync::Arc;
 

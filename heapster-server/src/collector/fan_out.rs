@@ -185,7 +185,7 @@ impl FanOut {
         }
         let mut patience = Patience::new(started, deadline, spread, awaited);
 
-        let mut batch = DataBatch::new(interval.end);
+        let mut sets = Vec::new();
         let mut usual: Vec<(String, Duration)> = Vec::new();
         let mut misses: Vec<(String, Miss)> = Vec::new();
         let mut rejects: Vec<String> = Vec::new();
@@ -218,7 +218,7 @@ impl FanOut {
             };
             match answer.outcome {
                 Ok(scrape) => {
-                    batch.sets.extend(scrape.sets);
+                    sets.extend(scrape.sets);
                     rejects.extend(scrape.rejects.into_iter().map(|why| format!("{name}: {why}")));
                     usual.push((name, answer.took));
                 }
@@ -234,7 +234,8 @@ impl FanOut {
         self.report_rejects(&rejects);
         self.remember(&sources, usual, &misses);
         self.leave_behind(tasks, open);
-        batch
+        // Sorted and built at once, which is cheaper than to find a place for each set.
+        DataBatch { timestamp: interval.end, sets: sets.into_iter().collect() }
     }
 
     /// Lets the scrapes of a closed batch go on to their deadline, to see which sources are alive.

@@ -17,14 +17,15 @@ const LEADING_ZEROS_MAX: u32 = 31;
 
 /// Appends the body of the cheapest encoding and says how it is encoded. `values` is not empty.
 pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Tag {
-    let Some((first, rest)) = values.split_first() else { return Tag::plain(Codec::Xor) };
-    let bits = first.to_bits();
-    if rest.iter().all(|value| value.to_bits() == bits) {
-        out.extend_from_slice(&bits.to_le_bytes());
+    // Equality here is that of bits, so that NaN equals itself and 0.0 differs from -0.0.
+    let patterns: &[u64] = bytemuck::must_cast_slice(values);
+    let Some((first, rest)) = patterns.split_first() else { return Tag::plain(Codec::Xor) };
+    if rest.iter().all(|pattern| pattern == first) {
+        out.extend_from_slice(&first.to_le_bytes());
         return Tag::plain(Codec::FloatConstant);
     }
     let mut xor = Vec::new();
-    put_xor(values, &mut xor);
+    put_xor(patterns, &mut xor);
     if let Some((power, integers)) = decimals(values) {
         let mut inner = Vec::new();
         let tag = ints::encode(&integers, &mut inner);
@@ -60,16 +61,15 @@ fn decimals(values: &[f64]) -> Option<(u8, Vec<i64>)> {
     None
 }
 
-fn put_xor(values: &[f64], out: &mut Vec<u8>) {
+fn put_xor(patterns: &[u64], out: &mut Vec<u8>) {
     let mut writer = BitWriter::new(out);
     let mut previous = 0_u64;
     let mut window: Option<(u32, u32)> = None;
-    for (index, value) in values.iter().enumerate() {
-        let bits = value.to_bits();
+    for (index, bits) in patterns.iter().enumerate() {
         let xor = bits ^ previous;
-        previous = bits;
+        previous = *bits;
         if index == 0 {
-            writer.put(bits, 64);
+            writer.put(*bits, 64);
             continue;
         }
         if xor == 0 {

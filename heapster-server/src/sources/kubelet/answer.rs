@@ -28,8 +28,13 @@ pub(super) struct Answer<'n> {
     sets: Vec<(EntityKey, MetricSet)>,
     /// Where in `sets` a key is.
     places: HashMap<EntityKey, usize>,
+    /// Labels of the file systems that every container has.
+    common: [Labels; 2],
     pub(super) rejects: Rejects,
 }
+
+/// Names of the file systems that every container has.
+const COMMON_RESOURCES: [&str; 2] = ["/", "logs"];
 
 impl<'n> Answer<'n> {
     pub(super) fn new(node: &'n NodeInfo, now: NanoTime) -> Self {
@@ -39,6 +44,7 @@ impl<'n> Answer<'n> {
             now,
             sets: Vec::new(),
             places: HashMap::new(),
+            common: COMMON_RESOURCES.map(resource),
             rejects: Rejects::default(),
         }
     }
@@ -57,7 +63,8 @@ impl<'n> Answer<'n> {
         let mut labels = labels.clone();
         labels.set_static(key::TYPE, Text::from_static(key.entity_type().as_str()));
         let set = MetricSet { labels, ..MetricSet::default() };
-        SetBuilder { key, set, now: self.now, rejects: &mut self.rejects }
+        let Self { now, common, rejects, .. } = self;
+        SetBuilder { key, set, now: *now, common, rejects }
     }
 
     /// Keeps a set, replacing one of the same key.
@@ -110,10 +117,19 @@ pub(super) struct SetBuilder<'a> {
     key: &'a EntityKey,
     pub(super) set: MetricSet,
     now: NanoTime,
+    common: &'a [Labels; 2],
     rejects: &'a mut Rejects,
 }
 
 impl SetBuilder<'_> {
+    /// The labels of a metric about one resource, shared where many sets have them.
+    pub(super) fn resource(&self, id: &str) -> Labels {
+        match COMMON_RESOURCES.iter().position(|common| *common == id) {
+            Some(index) => self.common[index].clone(),
+            None => resource(id),
+        }
+    }
+
     pub(super) fn finish(self) -> MetricSet {
         self.set
     }

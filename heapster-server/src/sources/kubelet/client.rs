@@ -37,6 +37,9 @@ const ERROR_BODY_BYTES_MAX: usize = 2048;
 /// As much of a body as a message repeats.
 const SHOWN_CHARS_MAX: usize = 256;
 
+/// What a connection reads at once.
+const READ_BUFFER_BYTES: usize = 32 << 10;
+
 /// Longer than the usual minute between scrapes, so that connections are reused.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -347,6 +350,8 @@ fn connect_with(material: &Material) -> Result<Https, TlsError> {
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(1)
+        // Without this each of hundreds of connections keeps a buffer of the size of its answers.
+        .http1_read_buf_exact_size(READ_BUFFER_BYTES)
         .build(tls))
 }
 
@@ -365,6 +370,30 @@ enum End<E> {
 struct Places {
     usual: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    spare: Arc<Spare>,
+}
+
+/// Buffers of bodies that were decoded, for the next ones: every cycle needs the same few, and to
+/// make and free them anew is dear.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<BytesMut>>);
+
+/// Larger buffers are not kept, nor more than so many.
+const SPARE_BYTES: usize = USUAL_BYTES;
+const SPARE_COUNT: usize = 4;
+
+impl Spare {
+    fn take(&self) -> Option<BytesMut> {
+        self.0.lock().pop()
+    }
+
+    fn put(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        let mut buffers = self.0.lock();
+        if buffers.len() < SPARE_COUNT && (1..=SPARE_BYTES).contains(&buffer.capacity()) {
+            buffers.push(buffer);
+        }
+    }
 }
 
 /// What every body may have: 16 MiB with 256 requests in flight.
@@ -380,7 +409,7 @@ const LARGE_PLACES: usize = 4;
 impl Default for Places {
     fn default() -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
-        Self { usual: places(USUAL_PLACES), large: places(LARGE_PLACES) }
+        Self { usual: places(USUAL_PLACES), large: places(LARGE_PLACES), spare: Arc::default() }
     }
 }
 
@@ -392,7 +421,8 @@ impl Places {
     {
         let mut incoming = pin!(body);
         let announced = usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX);
-        let mut bytes = BytesMut::with_capacity(announced.min(FREE_BYTES));
+        let fresh = || BytesMut::with_capacity(announced.min(FREE_BYTES));
+        let mut bytes = self.spare.take().unwrap_or_else(fresh);
         let mut places = Vec::new();
         let end = loop {
             let data = match incoming.frame().await {
@@ -415,19 +445,25 @@ impl Places {
             }
             bytes.extend_from_slice(&data);
         };
-        let bytes = bytes.freeze();
-        let bytes = match places.is_empty() {
-            true => bytes,
-            false => Bytes::from_owner(Placed { bytes, _places: places }),
-        };
-        (bytes, end)
+        let spare = Arc::clone(&self.spare);
+        let body = Placed { bytes: bytes.freeze(), spare, _places: places };
+        (Bytes::from_owner(body), end)
     }
 }
 
 /// A body with its places.
 struct Placed {
     bytes: Bytes,
+    spare: Arc<Spare>,
     _places: Vec<OwnedSemaphorePermit>,
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if let Ok(buffer) = std::mem::take(&mut self.bytes).try_into_mut() {
+            self.spare.put(buffer);
+        }
+    }
 }
 
 impl AsRef<[u8]> for Placed {

@@ -12,7 +12,7 @@ use heapster_core::{EntityKey, Labels, MetricKind, MetricSet, MetricValue, NanoT
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::answer::{Answer, SetBuilder, resource};
+use super::answer::{Answer, SetBuilder};
 use super::lenient::{Lenient, List, json_objects};
 use super::{DecodeError, NodeInfo};
 
@@ -371,7 +371,7 @@ impl SetBuilder<'_> {
 
     fn file_system(&mut self, id: &str, fs: &Lenient<FileSystem<'_>>) {
         let Some(fs) = self.group(id, fs) else { return };
-        let own = resource(id);
+        let own = self.resource(id);
         self.labeled(metric::FILESYSTEM_USAGE, &own, &fs.used_bytes);
         self.labeled(metric::FILESYSTEM_LIMIT, &own, &fs.capacity_bytes);
         self.labeled(metric::FILESYSTEM_AVAILABLE, &own, &fs.available_bytes);
