@@ -531,6 +531,7 @@ mod tests {
         let places = |usual, large| Places {
             usual: Arc::new(Semaphore::new(usual)),
             large: Arc::new(Semaphore::new(large)),
+            spare: Arc::default(),
         };
         for (places, large_bytes, small_bytes) in [
             (places(1, 1), FREE_BYTES + 1, FREE_BYTES),
