@@ -169,7 +169,7 @@ impl FanOut {
 
     /// The batch of an interval: what the sources gave until it closed, stamped with the interval's
     /// end. Of two sets with one key the one that arrived later wins. Once `closing` is cancelled
-    /// the batch closes within [`CLOSING_MAX`], with what it has by then.
+    /// the batch closes within 1.5 s, with what it has by then.
     pub async fn scrape(&self, interval: Interval, closing: &CancellationToken) -> DataBatch {
         let started = Instant::now();
         let deadline = started + self.limits.deadline;

@@ -1,4 +1,4 @@
-//! [`Cluster`]: the cluster's objects as last seen, kept by watches and read by everyone.
+//! `Cluster`: the cluster's objects as last seen, kept by watches and read by everyone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
