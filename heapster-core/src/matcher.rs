@@ -110,6 +110,14 @@ fn compile(pattern: &str) -> Result<Regex, ParseError> {
         .map_err(|error| ParseError::new("pattern", pattern, format!("a pattern: {error}")))
 }
 
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.op() == other.op()
+    }
+}
+
+impl Eq for Matcher {}
+
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (op, text) = match self.op() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use heapster_core::storage::{Column, Values};
 use heapster_core::{Labels, TimeRange};
 
+use crate::chunk::Effort;
 use crate::error::{Error, Result};
 use crate::head::apply::Applier;
 use crate::head::encode::Encoder;
@@ -96,19 +97,14 @@ impl Store {
             Some(self.seal(upkeep.manifest.next_segment, frozen)?)
         };
         let mut manifest = upkeep.manifest.clone();
-        manifest.number += 1;
         manifest.wal_floor = active.generation;
-        let mut segments = view.segments.clone();
-        if let Some(segment) = sealed {
+        if let Some(segment) = &sealed {
             manifest.next_segment += 1;
             manifest.segments.push(segment.info().clone());
-            segments.push(Arc::new(segment));
         }
-        self.replace_manifest(&manifest)?;
-        upkeep.manifest = manifest;
+        self.publish(upkeep, manifest, sealed.into_iter().map(Arc::new).collect())?;
         upkeep.is_frozen_pending = false;
         upkeep.last_flush = self.options.clock.monotonic();
-        *self.view.write() = Arc::new(View { segments, heads: vec![Arc::clone(active)] });
         self.counters.lock().flushes += 1;
         for head in frozen {
             self.drop_wal(upkeep, head.generation);
@@ -141,7 +137,7 @@ impl Store {
         let mut view = self.view.write();
         let mut heads = view.heads.clone();
         heads.push(head);
-        *view = Arc::new(View { segments: view.segments.clone(), heads });
+        *view = Arc::new(View { heads, ..View::clone(&view) });
         Ok(())
     }
 
@@ -176,7 +172,7 @@ impl Store {
         }
         // Stable: the sets of one label set stay in the order of their generations.
         sets.sort_by(|a, b| a.labels.cmp(&b.labels));
-        let mut writer = SegmentWriter::create(vfs, &unfinished, id, 0)?;
+        let mut writer = SegmentWriter::create(vfs, &unfinished, id, 0, Effort::Fast)?;
         for same in sets.chunk_by(|a, b| a.labels == b.labels) {
             if let Some(rows) = rows_of_set(same) {
                 writer.push(&rows)?;

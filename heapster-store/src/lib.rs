@@ -70,6 +70,8 @@ mod segment;
 mod snapshot;
 mod stats;
 mod store;
+mod tier;
+mod tombstone;
 pub mod vfs;
 mod wal;
 

@@ -78,24 +78,37 @@ impl Store {
         if expired == 0 && !is_clock_news {
             return Ok(0);
         }
+        self.publish(upkeep, manifest, Vec::new())?;
+        self.counters.lock().expired_segments += expired as u64;
+        Ok(expired)
+    }
+
+    /// Makes a manifest the store's, then shows readers what it names, then deletes the files of the
+    /// segments it does not name any more. `added` are those it names for the first time.
+    pub(crate) fn publish(
+        &self,
+        upkeep: &mut Upkeep,
+        mut manifest: Manifest,
+        added: Vec<Arc<Segment>>,
+    ) -> Result<()> {
         manifest.number += 1;
         self.replace_manifest(&manifest)?;
         upkeep.manifest = manifest;
-        let is_kept = |segment: &Arc<Segment>| {
-            upkeep.manifest.segments.iter().any(|kept| kept.id == segment.info().id)
-        };
-        let gone: Vec<_> = {
+        let gone = {
             let mut view = self.view.write();
-            let (segments, gone) = view.segments.iter().cloned().partition(is_kept);
-            *view = Arc::new(View { segments, heads: view.heads.clone() });
+            let all = view.segments.iter().chain(&view.rollups).cloned().chain(added);
+            let (named, gone): (Vec<_>, Vec<Arc<Segment>>) =
+                all.partition(|segment| upkeep.manifest.names(segment.info().id));
+            let heads = view.heads.iter();
+            let heads = heads.filter(|head| head.generation >= upkeep.manifest.wal_floor);
+            *view = Arc::new(View::new(&upkeep.manifest, named, heads.cloned().collect()));
             gone
         };
         for segment in gone {
             // A reader may still map it. What cannot be removed now is removed at the next open.
             let _ = self.options.vfs.remove(segment.path());
         }
-        self.counters.lock().expired_segments += expired as u64;
-        Ok(expired)
+        Ok(())
     }
 
     pub(crate) fn replace_manifest(&self, manifest: &Manifest) -> Result<()> {
@@ -118,6 +131,7 @@ impl Store {
     /// Reads and decodes the whole store.
     pub fn verify(&self) -> Vec<Error> {
         let view = self.current_view();
-        view.segments.iter().filter_map(|segment| segment.verify().err()).collect()
+        let all = view.segments.iter().chain(&view.rollups);
+        all.filter_map(|segment| segment.verify().err()).collect()
     }
 }

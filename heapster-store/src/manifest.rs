@@ -6,11 +6,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use heapster_core::{MatchOp, Matcher, Text, TimeRange, Timestamp};
+
 use crate::error::{Error, Result};
 use crate::paths::{Paths, temporary};
 use crate::segment::SegmentInfo;
+use crate::tier::TierState;
+use crate::tombstone::Tombstone;
 use crate::vfs::{Vfs, read_exact_at, remove_if_there, write_all_at};
-use crate::wal::bytes::{Malformed, Reader};
+use crate::wal::bytes::{Malformed, Reader, put_text, put_varint};
 
 const MAGIC: [u8; 8] = *b"HPSTRMAN";
 /// The version this program writes, and the newest it reads.
@@ -33,8 +37,12 @@ pub(crate) struct Manifest {
     /// How long the clock still had to behave before it is trusted, in whole seconds; zero when it
     /// was trusted (decision 0009).
     pub clock_probation: Duration,
-    /// The segments in the order of their numbers.
+    /// The segments of all tiers in the order of their numbers.
     pub segments: Vec<SegmentInfo>,
+    /// How far each tier of aggregates is built, in the order of their numbers.
+    pub tiers: Vec<TierState>,
+    /// Deletions that some segment still has to be rid of, oldest first.
+    pub tombstones: Vec<Tombstone>,
 }
 
 /// A manifest as found on disk.
@@ -78,6 +86,11 @@ impl Manifest {
         }
     }
 
+    /// Whether a segment of that number is part of the store.
+    pub fn names(&self, id: u64) -> bool {
+        self.segments.binary_search_by_key(&id, |segment| segment.id).is_ok()
+    }
+
     /// Writes both copies under temporary names and syncs them. An error leaves the store as it was.
     pub fn prepare(&self, vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         let bytes = self.to_bytes();
@@ -107,12 +120,21 @@ impl Manifest {
         for segment in &self.segments {
             bytes.extend_from_slice(&segment.id.to_le_bytes());
             bytes.push(segment.tier);
+            bytes.push(u8::from(segment.is_cold));
             bytes.extend_from_slice(&segment.len.to_le_bytes());
             bytes.extend_from_slice(&segment.crc.to_le_bytes());
             bytes.extend_from_slice(&segment.first.to_le_bytes());
             bytes.extend_from_slice(&segment.last.to_le_bytes());
             bytes.extend_from_slice(&segment.sets.to_le_bytes());
             bytes.extend_from_slice(&segment.samples.to_le_bytes());
+        }
+        bytes.extend_from_slice(&(self.tiers.len() as u32).to_le_bytes());
+        for tier in &self.tiers {
+            put_tier(tier, &mut bytes);
+        }
+        bytes.extend_from_slice(&(self.tombstones.len() as u32).to_le_bytes());
+        for tombstone in &self.tombstones {
+            put_tombstone(tombstone, &mut bytes);
         }
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -150,6 +172,7 @@ impl Manifest {
             let segment = SegmentInfo {
                 id: reader.u64()?,
                 tier: reader.byte()?,
+                is_cold: read_flag(reader)?,
                 len: reader.u64()?,
                 crc: reader.u32()?,
                 first: reader.u64()? as i64,
@@ -163,8 +186,99 @@ impl Manifest {
             }
             segments.push(segment);
         }
-        let manifest = Self { number, next_segment, wal_floor, clock_probation, segments };
-        if reader.is_empty() { Ok(manifest) } else { Err(Malformed("bytes follow the segments")) }
+        let mut tiers: Vec<TierState> = Vec::new();
+        for _ in 0..reader.u32()? {
+            let tier = read_tier(reader)?;
+            if tiers.last().is_some_and(|before| before.tier >= tier.tier) {
+                return Err(Malformed("the tiers are not in order"));
+            }
+            tiers.push(tier);
+        }
+        let mut tombstones = Vec::new();
+        for _ in 0..reader.u32()? {
+            tombstones.push(read_tombstone(reader)?);
+        }
+        let manifest =
+            Self { number, next_segment, wal_floor, clock_probation, segments, tiers, tombstones };
+        if reader.is_empty() { Ok(manifest) } else { Err(Malformed("bytes follow the tombstones")) }
+    }
+}
+
+fn put_tier(tier: &TierState, bytes: &mut Vec<u8>) {
+    bytes.push(tier.tier);
+    bytes.extend_from_slice(&(tier.resolution.as_millis() as u64).to_le_bytes());
+    bytes.extend_from_slice(&tier.built_to.as_millis().to_le_bytes());
+    bytes.extend_from_slice(&(tier.stale.len() as u32).to_le_bytes());
+    tier.stale.iter().for_each(|range| put_range(*range, bytes));
+}
+
+fn read_tier(reader: &mut Reader<'_>) -> Result<TierState, Malformed> {
+    let (tier, resolution) = (reader.byte()?, Duration::from_millis(reader.u64()?));
+    if tier == 0 || resolution.is_zero() {
+        return Err(Malformed("a tier of aggregates has no number or no resolution"));
+    }
+    let built_to = read_time(reader)?;
+    let mut stale = Vec::new();
+    for _ in 0..reader.u32()? {
+        stale.push(read_range(reader)?);
+    }
+    Ok(TierState { tier, resolution, built_to, stale })
+}
+
+fn put_tombstone(tombstone: &Tombstone, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&tombstone.segments_below.to_le_bytes());
+    put_range(tombstone.range, bytes);
+    put_varint(bytes, tombstone.matchers.len() as u64);
+    for matcher in &tombstone.matchers {
+        let (op, text) = match matcher.op() {
+            MatchOp::Equal(text) => (1, text),
+            MatchOp::NotEqual(text) => (2, text),
+            MatchOp::Regex(text) => (3, text),
+            MatchOp::NotRegex(text) => (4, text),
+        };
+        bytes.push(op);
+        put_text(bytes, matcher.name());
+        put_text(bytes, text);
+    }
+}
+
+fn read_tombstone(reader: &mut Reader<'_>) -> Result<Tombstone, Malformed> {
+    let (segments_below, range) = (reader.u64()?, read_range(reader)?);
+    let mut matchers = Vec::new();
+    for _ in 0..reader.count()? {
+        let op = reader.byte()?;
+        let (name, text) = (Text::from(reader.text()?), Text::from(reader.text()?));
+        let bad_pattern = |_| Malformed("a tombstone has a pattern that does not compile");
+        matchers.push(match op {
+            1 => Matcher::equal(name, text),
+            2 => Matcher::not_equal(name, text),
+            3 => Matcher::regex(name, text).map_err(bad_pattern)?,
+            4 => Matcher::not_regex(name, text).map_err(bad_pattern)?,
+            _ => return Err(Malformed("a tombstone has an unknown matcher")),
+        });
+    }
+    Ok(Tombstone { segments_below, matchers, range })
+}
+
+fn put_range(range: TimeRange, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&range.start.as_millis().to_le_bytes());
+    bytes.extend_from_slice(&range.end.as_millis().to_le_bytes());
+}
+
+fn read_range(reader: &mut Reader<'_>) -> Result<TimeRange, Malformed> {
+    Ok(TimeRange::new(read_time(reader)?, read_time(reader)?))
+}
+
+fn read_time(reader: &mut Reader<'_>) -> Result<Timestamp, Malformed> {
+    let time = Timestamp::checked_from_millis(reader.u64()? as i64);
+    time.ok_or(Malformed("a time is outside the years 1 to 9999"))
+}
+
+fn read_flag(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
+    match reader.byte()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed("a flag is neither 0 nor 1")),
     }
 }
 
@@ -205,9 +319,11 @@ mod tests {
     }
 
     fn manifest() -> Manifest {
+        let range = TimeRange::new(Timestamp::from_millis(-7), Timestamp::from_millis(7));
         let segment = |id| SegmentInfo {
             id,
             tier: 0,
+            is_cold: id == 8,
             len: 1000,
             crc: 7,
             first: -5,
@@ -221,6 +337,22 @@ mod tests {
             wal_floor: 3,
             clock_probation: Duration::from_secs(3600),
             segments: vec![segment(2), segment(8)],
+            tiers: vec![TierState {
+                tier: 1,
+                resolution: Duration::from_secs(300),
+                built_to: Timestamp::from_millis(600_000),
+                stale: vec![range],
+            }],
+            tombstones: vec![Tombstone {
+                segments_below: 7,
+                matchers: vec![
+                    Matcher::equal("a", "b"),
+                    Matcher::not_equal("c", ""),
+                    Matcher::regex("d", "e|f").unwrap(),
+                    Matcher::not_regex("g", "h.+").unwrap(),
+                ],
+                range,
+            }],
         }
     }
 

@@ -91,7 +91,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let _ = say_who_holds_it(vfs, &paths);
     let mut heads = replayed.heads;
     heads.push(head);
-    let view = View { segments, heads };
+    let view = View::new(&manifest, segments, heads);
     let newest = newest_sample(&view);
     let (now, monotonic) = (options.clock.now(), options.clock.monotonic());
     let upkeep = Upkeep {

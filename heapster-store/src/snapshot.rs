@@ -13,15 +13,38 @@ use heapster_core::{Labels, Text, TimeRange, Timestamp, Value};
 
 use crate::error::Result;
 use crate::head::{Head, HeadSet, latest_of_each_time};
+use crate::manifest::Manifest;
 use crate::segment::{Segment, SegmentRun};
+use crate::tier::TierState;
+use crate::tombstone::Tombstone;
 
 /// What the store consists of at one moment; replaced as a whole.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "deletion and tiers come next")]
 pub(crate) struct View {
-    /// In the order of their numbers.
+    /// Those of raw samples, in the order of their numbers.
     pub segments: Vec<Arc<Segment>>,
+    /// Those of the other tiers, in the order of their numbers.
+    pub rollups: Vec<Arc<Segment>>,
     /// In the order of their generations; the last one takes rows.
     pub heads: Vec<Arc<Head>>,
+    /// What is hidden in segments; the manifest's.
+    pub tombstones: Arc<[Tombstone]>,
+    /// How far the tiers are built; the manifest's.
+    pub tiers: Arc<[TierState]>,
+}
+
+impl View {
+    /// The view of a manifest whose segments are these, in the order of their numbers.
+    pub fn new(manifest: &Manifest, segments: Vec<Arc<Segment>>, heads: Vec<Arc<Head>>) -> Self {
+        let is_raw = |segment: &Arc<Segment>| segment.info().tier == 0;
+        let (mut segments, mut rollups): (Vec<_>, Vec<_>) = segments.into_iter().partition(is_raw);
+        for list in [&mut segments, &mut rollups] {
+            list.sort_by_key(|segment| segment.info().id);
+        }
+        let (tombstones, tiers) = (manifest.tombstones.clone(), manifest.tiers.clone());
+        Self { segments, rollups, heads, tombstones: tombstones.into(), tiers: tiers.into() }
+    }
 }
 
 /// A view of a store that later writes do not change.

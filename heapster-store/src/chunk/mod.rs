@@ -36,8 +36,18 @@ pub(crate) const CODEC_MAX: u8 = Codec::Changes as u8;
 /// read, and it would cost them a tenth of their size.
 const SUMMARY_VALUES_MIN: usize = 128;
 
+/// What an encoder looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Small chunks that are quickly made and read.
+    Fast,
+    /// The smallest chunks, for data that is old and seldom read.
+    Small,
+}
+
 /// Appends a chunk. `values` has from 1 to [`CHUNK_VALUES_MAX`] values.
-pub(crate) fn encode(values: &Values, out: &mut Vec<u8>) {
+pub(crate) fn encode(values: &Values, effort: Effort, out: &mut Vec<u8>) {
+    let _ = effort;
     assert!(
         (1..=CHUNK_VALUES_MAX).contains(&values.len()),
         "bug: a chunk of {} values (invariant C1)",

@@ -25,7 +25,7 @@ fn bits(values: &Values) -> Vec<(bool, u64)> {
 #[track_caller]
 fn check(values: &Values) -> usize {
     let mut chunk = Vec::new();
-    encode(values, &mut chunk);
+    encode(values, Effort::Fast, &mut chunk);
     assert!(chunk.len() <= chunk_len_max(values.len()), "{} bytes", chunk.len());
     let mut decoded = Values::default();
     decode(&chunk, values.len(), &mut decoded).unwrap();
@@ -123,7 +123,7 @@ proptest! {
         values in any_values(), at: prop::sample::Index, to: u8, cut: prop::sample::Index,
     ) {
         let mut chunk = Vec::new();
-        encode(&values, &mut chunk);
+        encode(&values, Effort::Fast, &mut chunk);
         let short = cut.index(chunk.len());
         let mut decoded = Values::default();
         prop_assert!(decode(&chunk[..short], values.len(), &mut decoded).is_err());
@@ -215,12 +215,12 @@ fn a_missed_scrape_does_not_spoil_a_regular_clock() {
 fn summaries_of_long_chunks_are_stored_and_exact() {
     let values = Values::Ints((0..1000).map(|i| (i * 7919) % 1009 - 500).collect());
     let mut chunk = Vec::new();
-    encode(&values, &mut chunk);
+    encode(&values, Effort::Fast, &mut chunk);
     assert_eq!(stored_summary(&chunk, 1000), Ok(summarize(&values)));
     assert!(stored_summary(&chunk, 1000).unwrap().is_some());
     let floats = Values::Floats((0..1000).map(|i| f64::from(i).sqrt()).collect());
     chunk.clear();
-    encode(&floats, &mut chunk);
+    encode(&floats, Effort::Fast, &mut chunk);
     assert_eq!(stored_summary(&chunk, 1000).unwrap(), summarize(&floats));
 }
 
@@ -251,6 +251,6 @@ fn the_worked_example_of_the_format_page_decodes() {
     let expected = Values::Ints(vec![4096, 8192, 8192, 4096, 409_600, 8192, 8192, 4096]);
     assert_eq!(values, expected);
     let mut encoded = Vec::new();
-    encode(&expected, &mut encoded);
+    encode(&expected, Effort::Fast, &mut encoded);
     assert_eq!(encoded, example);
 }

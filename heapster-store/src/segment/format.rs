@@ -69,6 +69,7 @@ pub(super) struct Place {
 pub(super) struct Footer {
     pub id: u64,
     pub tier: u8,
+    pub is_cold: bool,
     pub first: i64,
     pub last: i64,
     pub sets: u64,
@@ -130,7 +131,8 @@ impl Footer {
         let mut out = Vec::with_capacity(FOOTER_LEN as usize);
         out.extend_from_slice(&self.id.to_le_bytes());
         out.push(self.tier);
-        out.extend_from_slice(&[0; 3]);
+        out.push(u8::from(self.is_cold));
+        out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&(SECTIONS.len() as u32).to_le_bytes());
         out.extend_from_slice(&self.first.to_le_bytes());
         out.extend_from_slice(&self.last.to_le_bytes());
@@ -152,7 +154,8 @@ impl Footer {
         let mut reader = ByteReader::new(bytes);
         let id = reader.fixed_u64()?;
         let tier = reader.u8()?;
-        if reader.take(3)? != [0; 3] {
+        let is_cold = reader.u8()?;
+        if is_cold > 1 || reader.take(2)? != [0; 2] {
             return Err(Malformed::Bytes("reserved bytes of the footer are not zero"));
         }
         if reader.fixed_u32()? != SECTIONS.len() as u32 {
@@ -188,7 +191,8 @@ impl Footer {
         if sets > u64::from(u32::MAX) || groups > u64::from(u32::MAX) {
             return Err(Malformed::Bytes("the footer counts more than a segment may hold"));
         }
-        Ok(Self { id, tier, first, last, sets, samples, groups, groups_end, sections })
+        let is_cold = is_cold == 1;
+        Ok(Self { id, tier, is_cold, first, last, sets, samples, groups, groups_end, sections })
     }
 
     pub(super) fn place(&self, section: Section) -> Place {

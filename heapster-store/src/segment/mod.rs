@@ -25,6 +25,8 @@ pub(crate) struct SegmentInfo {
     pub id: u64,
     /// The tier it belongs to; 0 holds raw samples.
     pub tier: u8,
+    /// Whether its chunks are encoded for size rather than for speed.
+    pub is_cold: bool,
     /// Length of the file in bytes.
     pub len: u64,
     /// Checksum of the footer, which holds the checksums of all sections.

@@ -127,6 +127,7 @@ impl Segment {
         let info = SegmentInfo {
             id: footer.id,
             tier: footer.tier,
+            is_cold: footer.is_cold,
             len,
             crc,
             first: footer.first,

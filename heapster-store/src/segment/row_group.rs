@@ -1,6 +1,6 @@
 //! Row groups: the chunks of a run of rows of one set, and which rows each column has.
 
-use crate::chunk::{self, chunk_len_max};
+use crate::chunk::{self, Effort, chunk_len_max};
 use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
 use crate::rows::{ColumnRows, SetRows};
 use heapster_core::storage::Values;
@@ -17,7 +17,7 @@ pub(super) struct Cells<'a> {
 }
 
 /// The body of a row group: what follows its checksum.
-pub(super) fn encode(rows: &SetRows) -> Vec<u8> {
+pub(super) fn encode(rows: &SetRows, effort: Effort) -> Vec<u8> {
     let mut head = Vec::new();
     let mut chunks = Vec::new();
     for column in &rows.columns {
@@ -29,7 +29,7 @@ pub(super) fn encode(rows: &SetRows) -> Vec<u8> {
             }
             _ => false,
         };
-        chunk::encode(&column.values, &mut chunks);
+        chunk::encode(&column.values, effort, &mut chunks);
         let len = chunks.len().saturating_sub(start) as u64;
         put_u64(&mut head, len << 1 | u64::from(is_sparse));
     }

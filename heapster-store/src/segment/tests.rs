@@ -19,7 +19,7 @@ use proptest::prelude::*;
 
 use super::format::{FOOTER_LEN, SECTIONS, TRAILER_LEN};
 use super::*;
-use crate::chunk::{is_same_summary, summarize};
+use crate::chunk::{Effort, is_same_summary, summarize};
 use crate::codec::{hex_example, salted_crc32};
 use crate::error::{Error, Result};
 use crate::rows::{ColumnRows, SetRows};
@@ -127,7 +127,7 @@ const ID: u64 = 7;
 
 fn write(rows: &[SetRows]) -> (Vec<u8>, SegmentInfo) {
     let vfs = OneFile::default();
-    let mut writer = SegmentWriter::create(&vfs, Path::new(PATH), ID, 0).unwrap();
+    let mut writer = SegmentWriter::create(&vfs, Path::new(PATH), ID, 0, Effort::Fast).unwrap();
     for rows in rows {
         writer.push(rows).unwrap();
     }
@@ -520,6 +520,7 @@ fn golden() -> (Vec<u8>, SegmentInfo) {
     let info = SegmentInfo {
         id: ID,
         tier: 0,
+        is_cold: false,
         len: 778,
         crc: 1_315_216_157,
         first: 1_700_000_000_000,

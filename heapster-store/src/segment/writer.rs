@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hashbrown::HashMap;
 use heapster_core::{Labels, Text, Timestamp};
 
-use crate::chunk::CHUNK_VALUES_MAX;
+use crate::chunk::{CHUNK_VALUES_MAX, Effort};
 use crate::codec::salted_crc32;
 use crate::error::{Error, Result};
 use crate::rows::SetRows;
@@ -38,6 +38,7 @@ pub(crate) struct SegmentWriter<'a> {
     path: PathBuf,
     id: u64,
     tier: u8,
+    effort: Effort,
     buffer: Vec<u8>,
     /// Where the buffer belongs in the file.
     buffer_offset: u64,
@@ -60,7 +61,13 @@ impl<'a> SegmentWriter<'a> {
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::DiskFull`].
-    pub(crate) fn create(vfs: &'a dyn Vfs, path: &Path, id: u64, tier: u8) -> Result<Self> {
+    pub(crate) fn create(
+        vfs: &'a dyn Vfs,
+        path: &Path,
+        id: u64,
+        tier: u8,
+        effort: Effort,
+    ) -> Result<Self> {
         let file = vfs.create_new(path).map_err(|error| Error::io("create", path, error))?;
         Ok(Self {
             file,
@@ -68,6 +75,7 @@ impl<'a> SegmentWriter<'a> {
             path: path.to_owned(),
             id,
             tier,
+            effort,
             buffer: format::header(id, tier),
             buffer_offset: 0,
             symbols: HashMap::new(),
@@ -143,7 +151,7 @@ impl<'a> SegmentWriter<'a> {
         let next = self.columns.len() as u32;
         let columns = *self.columns.entry(columns).or_insert(next);
         let clock = self.clocks.add(&rows.timestamps);
-        let body = row_group::encode(rows);
+        let body = row_group::encode(rows, self.effort);
         let offset = self.offset();
         let Ok(len) = u32::try_from((body.len() as u64).saturating_add(GROUP_CRC_LEN)) else {
             return Err(self.too_large("bytes of a row group", u64::from(u32::MAX)));
@@ -208,6 +216,7 @@ impl<'a> SegmentWriter<'a> {
         let footer = Footer {
             id: self.id,
             tier: self.tier,
+            is_cold: self.effort == Effort::Small,
             first: if is_empty { 0 } else { self.first },
             last: if is_empty { 0 } else { self.last },
             sets: self.sets.len() as u64,
@@ -225,6 +234,7 @@ impl<'a> SegmentWriter<'a> {
         Ok(SegmentInfo {
             id: self.id,
             tier: self.tier,
+            is_cold: self.effort == Effort::Small,
             len: self.buffer_offset,
             crc,
             first: footer.first,
