@@ -51,11 +51,12 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `segment`, `chunk`.
 
 mod chunk;
 mod clock;
 mod codec;
+mod compaction;
 mod error;
 mod flush;
 mod head;
@@ -79,5 +80,5 @@ pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use snapshot::StoreSnapshot;
-pub use stats::{AppendReport, MaintenanceReport, OpenReport, Quarantined, Stats};
+pub use stats::{AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, Stats};
 pub use store::Store;

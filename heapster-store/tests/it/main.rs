@@ -1,6 +1,7 @@
 //! The promises of the store, one module each.
 
 mod basics;
+mod compaction;
 mod durability;
 mod killed;
 mod model;
