@@ -5,5 +5,6 @@ mod durability;
 mod killed;
 mod model;
 mod opening;
+mod reader;
 mod sharing;
 mod support;
