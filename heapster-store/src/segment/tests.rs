@@ -70,6 +70,9 @@ impl Vfs for OneFile {
     fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
         unsupported()
     }
+    fn hard_link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
     fn remove(&self, _: &Path) -> io::Result<()> {
         unsupported()
     }
