@@ -53,6 +53,8 @@
 //! # Reading order
 //! `store`, `snapshot`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `segment`, `chunk`.
 
+#[doc(hidden)]
+pub mod bench_support;
 mod chunk;
 mod clock;
 mod codec;
