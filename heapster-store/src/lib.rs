@@ -58,6 +58,8 @@
 //! # Reading order
 //! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
 
+#[doc(hidden)]
+pub mod bench_support;
 mod chunk;
 mod clock;
 mod codec;
