@@ -137,7 +137,7 @@ pub trait Snapshot: Send + Sync {
 }
 
 /// A column of a selected set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Column {
     /// The metric's name.
     pub name: Text,
@@ -158,6 +158,30 @@ pub trait SelectedSet: Send + Sync {
     /// # Panics
     /// When `column` is not an index of [`SelectedSet::columns`].
     fn read(&self, column: usize) -> Box<dyn ColumnCursor + '_>;
+
+    /// The newest sample of `columns()[column]` in the selector's range; `None` when there is none.
+    /// A store overrides it to decode no more than it has to, so damage to older runs may stay
+    /// unnoticed.
+    ///
+    /// # Errors
+    /// As [`ColumnCursor::next_run`] and [`ColumnCursor::decode`].
+    ///
+    /// # Panics
+    /// When `column` is not an index of [`SelectedSet::columns`].
+    fn last(&self, column: usize) -> Result<Option<(Timestamp, Value)>, StorageError> {
+        let mut cursor = self.read(column);
+        let mut samples = Samples::default();
+        let mut last = None;
+        while let Some(run) = cursor.next_run()? {
+            if let Some(summary) = run.summary {
+                last = Some((run.last, summary.last));
+            } else {
+                cursor.decode(&mut samples)?;
+                last = samples.iter().next_back().or(last);
+            }
+        }
+        Ok(last)
+    }
 }
 
 /// Walks over one column's runs of samples: in time order, without overlap, each timestamp once.
@@ -173,6 +197,17 @@ pub trait ColumnCursor {
     /// # Errors
     /// The run is damaged or cannot be read. The cursor may be stepped on.
     fn decode(&mut self, into: &mut Samples) -> Result<(), StorageError>;
+
+    /// How many samples [`ColumnCursor::decode`] would give. For runs without a summary: a store
+    /// overrides it to decode no values where it can.
+    ///
+    /// # Errors
+    /// The run is damaged or cannot be read. The cursor may be stepped on.
+    fn count(&mut self) -> Result<u64, StorageError> {
+        let mut samples = Samples::default();
+        self.decode(&mut samples)?;
+        Ok(samples.timestamps.len() as u64)
+    }
 }
 
 /// What is known of a run without decoding it.
@@ -297,7 +332,9 @@ impl Values {
 
 impl Samples {
     /// The samples as pairs.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Timestamp, Value)> + '_ {
+    pub fn iter(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (Timestamp, Value)> + DoubleEndedIterator + '_ {
         self.timestamps.iter().enumerate().map(|(index, at)| (*at, self.values.get(index)))
     }
 
