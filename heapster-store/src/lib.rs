@@ -77,6 +77,7 @@ mod wal;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
+pub use head::handle::SetHandle;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use snapshot::StoreSnapshot;
 pub use stats::{AppendReport, MaintenanceReport, OpenReport, Quarantined, Stats};
