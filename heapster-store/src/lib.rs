@@ -87,6 +87,7 @@ mod wal;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
+pub use head::handle::SetHandle;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
