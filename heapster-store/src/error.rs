@@ -67,6 +67,9 @@ pub enum Error {
         /// The bytes at which nothing more is taken.
         max: usize,
     },
+    /// A deletion names no condition, and would delete everything.
+    #[error("a deletion needs a matcher; to delete everything, give one that every set satisfies")]
+    NoMatchers,
     /// Another process writes to the store.
     #[error("could not lock {}: {holder} holds it", path.display())]
     Locked {

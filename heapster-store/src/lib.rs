@@ -60,6 +60,7 @@ mod compaction;
 mod error;
 mod flush;
 mod head;
+mod import;
 mod maintenance;
 mod manifest;
 mod options;
@@ -78,7 +79,11 @@ mod wal;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
+pub use import::Import;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use snapshot::StoreSnapshot;
-pub use stats::{AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, Stats};
+pub use stats::{
+    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
+    Quarantined, Stats,
+};
 pub use store::Store;

@@ -331,7 +331,8 @@ fn quarantine(
     Ok(Quarantined { file, range: Some(range_of(info)), reason })
 }
 
-fn range_of(info: &SegmentInfo) -> TimeRange {
+/// Times of the first and the last row of a segment.
+pub(crate) fn range_of(info: &SegmentInfo) -> TimeRange {
     TimeRange::new(Timestamp::from_millis(info.first), Timestamp::from_millis(info.last))
 }
 
