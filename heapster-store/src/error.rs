@@ -84,6 +84,9 @@ pub enum Error {
         /// What is wrong with them.
         reason: crate::Rejected,
     },
+    /// A deletion names no condition, and would delete everything.
+    #[error("a deletion needs a matcher; to delete everything, give one that every set satisfies")]
+    NoMatchers,
     /// Another process writes to the store.
     #[error("could not lock {}: {holder} holds it", path.display())]
     Locked {

@@ -68,6 +68,7 @@ mod error;
 mod flush;
 mod follower;
 mod head;
+mod import;
 mod maintenance;
 mod manifest;
 mod options;
@@ -88,10 +89,12 @@ mod wal;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use head::handle::SetHandle;
+pub use import::Import;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
-    AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport, Stats,
+    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
+    Quarantined, RefreshReport, Stats,
 };
 pub use store::Store;

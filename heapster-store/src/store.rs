@@ -95,6 +95,7 @@ pub(crate) struct Counters {
     pub expired_segments: u64,
     pub compactions: u64,
     pub compacted: CompactReport,
+    pub imported_samples: u64,
     pub is_clock_suspect: bool,
     pub last_error: Option<String>,
 }
@@ -387,6 +388,11 @@ impl Store {
         (newest != i64::MIN).then(|| Timestamp::from_millis(newest).min(believed))
     }
 
+    /// Remembers the time of the newest sample that something else than an append brought.
+    pub(crate) fn saw(&self, newest: Timestamp) {
+        self.newest.fetch_max(newest.as_millis(), Ordering::AcqRel);
+    }
+
     fn apply_back_pressure(&self) -> Result<()> {
         let bytes_max = self.options.head_bytes_max.saturating_mul(BACK_PRESSURE);
         let is_over = || head_bytes(&self.current_view()) > bytes_max;
@@ -520,6 +526,7 @@ impl Store {
             compacted_bytes_in: counters.compacted.bytes_in,
             compacted_bytes_out: counters.compacted.bytes_out,
             deleted_samples: counters.compacted.deleted_samples,
+            imported_samples: counters.imported_samples,
             tombstones: view.tombstones.len() as u64,
             quarantined_files: self.opened.quarantined.len() as u64
                 + counters.compacted.damaged_segments as u64,

@@ -2,7 +2,9 @@
 
 mod basics;
 mod compaction;
+mod deletion;
 mod durability;
+mod import;
 mod killed;
 mod model;
 mod opening;
