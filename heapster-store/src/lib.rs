@@ -57,12 +57,15 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
 
 mod backup;
+#[doc(hidden)]
+pub mod bench_support;
 mod chunk;
 mod clock;
 mod codec;
+mod compaction;
 mod error;
 mod flush;
 mod follower;
@@ -90,5 +93,7 @@ pub use error::{Error, Result};
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
-pub use stats::{AppendReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport, Stats};
+pub use stats::{
+    AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport, Stats,
+};
 pub use store::Store;

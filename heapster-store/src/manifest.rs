@@ -4,13 +4,14 @@
 //! written after it, so that one damaged file does not take the store with it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use heapster_core::{MatchOp, Matcher, Text, TimeRange, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::paths::{Paths, temporary};
-use crate::segment::SegmentInfo;
+use crate::segment::{Segment, SegmentInfo};
 use crate::tier::TierState;
 use crate::tombstone::Tombstone;
 use crate::vfs::{Vfs, open_if_there, read_exact_at, read_up_to_at, remove_if_there, write_all_at};
@@ -125,6 +126,16 @@ impl Manifest {
     /// Whether a segment of that number is part of the store.
     pub fn names(&self, id: u64) -> bool {
         self.segments.binary_search_by_key(&id, |segment| segment.id).is_ok()
+    }
+
+    /// Makes segments part of the store. Their numbers are not used again.
+    pub fn add(&mut self, segments: &[Arc<Segment>]) {
+        for segment in segments {
+            let info = segment.info();
+            self.next_segment = self.next_segment.max(info.id + 1);
+            let place = self.segments.partition_point(|other| other.id < info.id);
+            self.segments.insert(place, info.clone());
+        }
     }
 
     /// Writes both copies under temporary names and syncs them. An error leaves the store as it was.

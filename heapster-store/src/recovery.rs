@@ -98,6 +98,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
         is_frozen_pending: false,
         retry_from: Duration::ZERO,
         damaged_generations: replayed.damaged,
+        damaged_segments: Vec::new(),
     };
     Ok(Store::from_parts(Parts { options, paths, upkeep, writer, view, opened, lock }))
 }

@@ -46,7 +46,19 @@ pub struct Stats {
     pub flushes: u64,
     /// Segments deleted because of their age.
     pub expired_segments: u64,
-    /// Files that were damaged or missing when the store was opened.
+    /// Merges of segments.
+    pub compactions: u64,
+    /// Segments that went into these merges.
+    pub compacted_segments: u64,
+    /// Length of these segments.
+    pub compacted_bytes_in: u64,
+    /// Length of what the merges wrote.
+    pub compacted_bytes_out: u64,
+    /// Samples that merges left out because they were deleted.
+    pub deleted_samples: u64,
+    /// Deletions that some segment still has samples of. Readers do not see these.
+    pub tombstones: u64,
+    /// Files that were found damaged or missing, when the store was opened or since.
     pub quarantined_files: u64,
     /// Whether deletions wait because the clock misbehaved (decision 0009).
     pub is_clock_suspect: bool,
@@ -108,6 +120,50 @@ pub struct MaintenanceReport {
     pub flushed: bool,
     /// Segments deleted because of their age.
     pub expired_segments: usize,
+}
+
+/// What one unit of background work did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactReport {
+    /// Segments that were merged into one, or into none when all their samples were deleted.
+    pub merged_segments: usize,
+    /// Length of these segments in bytes.
+    pub bytes_in: u64,
+    /// Length of what was written in bytes.
+    pub bytes_out: u64,
+    /// Samples that were read.
+    pub samples_in: u64,
+    /// Samples that were written: the others were deleted, or there twice.
+    pub samples_out: u64,
+    /// Samples that were deleted.
+    pub deleted_samples: u64,
+    /// Merged segments of which something was damaged and is lost. The files are kept in
+    /// `quarantine/`.
+    pub damaged_segments: usize,
+    /// Deletions that are complete now.
+    pub tombstones_done: usize,
+    /// Whether a merge is due for which the disk has not enough room: its inputs' length and 64 MiB.
+    pub lacks_room: bool,
+}
+
+impl CompactReport {
+    /// Whether nothing was done, because nothing is due or possible now.
+    pub fn is_idle(&self) -> bool {
+        self.merged_segments == 0 && self.tombstones_done == 0
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.merged_segments += other.merged_segments;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.samples_in += other.samples_in;
+        self.samples_out += other.samples_out;
+        self.deleted_samples += other.deleted_samples;
+        self.damaged_segments += other.damaged_segments;
+        self.tombstones_done += other.tombstones_done;
+        self.lacks_room |= other.lacks_room;
+    }
 }
 
 /// What a refresh of a [`crate::StoreReader`] brought.

@@ -179,7 +179,7 @@ fn a_first_backup_that_dies_leaves_nothing_that_looks_whole_and_the_next_run_fin
                 let refused = Store::open(BACKUP, options(vfs, &clock)).unwrap_err();
                 assert!(matches!(refused, Error::NotAStore { .. }), "{context}");
             } else {
-                assert_eq!(files_in(vfs, BACKUP), [PathBuf::new(); 0], "{context}");
+                assert!(files_in(vfs, BACKUP).is_empty(), "{context}");
             }
             back_up(vfs).unwrap();
             assert_eq!(read(vfs, BACKUP).unwrap(), after(5), "{context}");
