@@ -101,6 +101,20 @@ pub enum Error {
         /// The directory of the store.
         path: PathBuf,
     },
+    /// A copy of a store needs a directory for itself.
+    #[error("{} is not empty; give a new or an empty directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds a backup that this one must not replace.
+    #[error("could not replace the backup in {}: {what}; give another directory", path.display())]
+    WrongBackup {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
+    },
     /// The directory holds something, but not a store.
     #[error("{} is not a heapster store: {what}", path.display())]
     NotAStore {
