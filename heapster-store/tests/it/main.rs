@@ -2,6 +2,7 @@
 
 mod basics;
 mod durability;
+mod handles;
 mod killed;
 mod model;
 mod opening;
