@@ -84,6 +84,9 @@ pub enum Error {
         /// What is wrong with them.
         reason: crate::Rejected,
     },
+    /// A deletion names no condition, and would delete everything.
+    #[error("a deletion needs a matcher; to delete everything, give one that every set satisfies")]
+    NoMatchers,
     /// Another process writes to the store.
     #[error("could not lock {}: {holder} holds it", path.display())]
     Locked {
@@ -91,6 +94,26 @@ pub enum Error {
         path: PathBuf,
         /// Who holds it, as far as known.
         holder: String,
+    },
+    /// A reader found the manifest replaced each time it had read the files that it names.
+    #[error("{} changes too fast to be read", path.display())]
+    Unsettled {
+        /// The directory of the store.
+        path: PathBuf,
+    },
+    /// A copy of a store needs a directory for itself.
+    #[error("{} is not empty; give a new or an empty directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds a backup that this one must not replace.
+    #[error("could not replace the backup in {}: {what}; give another directory", path.display())]
+    WrongBackup {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
     },
     /// The directory holds something, but not a store.
     #[error("{} is not a heapster store: {what}", path.display())]
@@ -131,7 +154,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Io { .. } | Self::DiskFull { .. } | Self::Locked { .. } | Self::MemoryFull { .. }
+            Self::Io { .. }
+                | Self::DiskFull { .. }
+                | Self::Locked { .. }
+                | Self::MemoryFull { .. }
+                | Self::Unsettled { .. }
         )
     }
 }

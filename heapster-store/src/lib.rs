@@ -18,6 +18,12 @@
 //! aside and reported, the rest is served. Retention deletes whole segments, and never on the word
 //! of a clock that jumped. What this rests on is in `docs/durability.md`.
 //!
+//! # A second process
+//!
+//! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
+//! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
+//! [`backup`] copies a store through such a reader, and [`restore`] makes a store of it again.
+//!
 //! # Example
 //!
 //! ```
@@ -52,18 +58,25 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
 
+mod backup;
+#[doc(hidden)]
+pub mod bench_support;
 mod chunk;
 mod clock;
 mod codec;
+mod compaction;
 mod error;
 mod flush;
+mod follower;
 mod head;
+mod import;
 mod maintenance;
 mod manifest;
 mod options;
 mod paths;
+mod reader;
 mod recovery;
 mod retention;
 mod rows;
@@ -76,10 +89,16 @@ mod tombstone;
 pub mod vfs;
 mod wal;
 
+pub use backup::{CopyReport, Progress, backup, restore};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use head::handle::SetHandle;
+pub use import::Import;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
-pub use stats::{AppendReport, MaintenanceReport, OpenReport, Quarantined, Stats};
+pub use stats::{
+    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
+    Quarantined, RefreshReport, Stats,
+};
 pub use store::Store;

@@ -51,6 +51,10 @@ pub struct StoreOptions {
     /// How long samples are kept. Default: for ever, because a library that deletes surprises; the
     /// server sets 15 days. Whole segments go once their newest sample is past the age.
     pub retention: Retention,
+    /// Length of all segments of raw samples above which the oldest go, whole, whatever their age;
+    /// `None` for no limit. Default: none. The newest segment stays in any case, and the log and
+    /// what compaction needs for a while come on top.
+    pub retention_bytes: Option<u64>,
     /// Bytes of memory after which the head is flushed to a segment; 1 MiB to 16 GiB, default
     /// 64 MiB: two hours of about 200,000 series. Larger means larger segments, more memory and a
     /// longer replay after a crash; smaller means more and smaller segments.
@@ -58,6 +62,9 @@ pub struct StoreOptions {
     /// Span of data after which the head is flushed, aligned to multiples of itself; 1 minute to
     /// 7 days, default 2 hours: most dashboards ask for less, and compression gains little beyond.
     pub flush_window: Duration,
+    /// How long after its end a day is encoded for size, which makes it smaller by a fifth and reading
+    /// it slower; `None` for never. Default: 2 days, since most dashboards ask for less.
+    pub cold_after: Option<Duration>,
     /// How late a sample may come. Default: 1 hour, which covers a collector that was cut off and
     /// catches up. Much older rows are cheap one by one, but each overlaps segments that reads must
     /// merge.
@@ -78,8 +85,10 @@ impl Default for StoreOptions {
             vfs: Arc::new(RealVfs),
             clock: Arc::new(SystemClock::new()),
             retention: Retention::Forever,
+            retention_bytes: None,
             head_bytes_max: 64 << 20,
             flush_window: Duration::from_secs(2 * 3600),
+            cold_after: Some(Duration::from_secs(2 * 86_400)),
             late_window: LateWindow::Within(Duration::from_secs(3600)),
             future_max: Some(Duration::from_secs(600)),
             sets_max: 2_000_000,
@@ -103,7 +112,8 @@ impl StoreOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejected {
-    /// Older than [`StoreOptions::late_window`] allows.
+    /// Older than [`StoreOptions::late_window`] allows; of an import, older than
+    /// [`StoreOptions::retention`] keeps.
     TooOld,
     /// Further ahead of the clock than [`StoreOptions::future_max`] allows. Also what seconds or
     /// nanoseconds taken for milliseconds look like.

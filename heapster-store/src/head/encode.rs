@@ -23,10 +23,10 @@ use crate::wal::bytes::{Reader, put_text, put_varint, zigzag};
 use crate::wal::format::RECORD_HEADER_BYTES;
 
 /// Labels of a set at most, and bytes of all of them. Beyond this somebody stores documents.
-const LABELS_MAX: usize = 128;
-const LABEL_BYTES_MAX: usize = 64 << 10;
+pub(crate) const LABELS_MAX: usize = 128;
+pub(crate) const LABEL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a column's name at most.
-const COLUMN_NAME_BYTES_MAX: usize = 1 << 10;
+pub(crate) const COLUMN_NAME_BYTES_MAX: usize = 1 << 10;
 
 /// Bytes of a number in a definition at most.
 const NUMBER_BYTES_MAX: usize = 5;

@@ -68,6 +68,20 @@ pub(crate) struct SegmentRun {
     column: usize,
 }
 
+/// A row group, as [`Segment::row_groups`] found it.
+#[derive(Clone, Debug)]
+pub(crate) struct RowGroup {
+    /// How many rows it has.
+    pub rows: usize,
+    /// Time of its first row.
+    pub first: i64,
+    /// Time of its last row.
+    pub last: i64,
+    set: u32,
+    index: usize,
+    group: GroupRef,
+}
+
 /// Names of a set's labels, as rank and text.
 type LabelNames = [(u32, Text)];
 
@@ -563,32 +577,42 @@ impl Segment {
         Ok(())
     }
 
-    /// The whole row groups of a set, in time order.
+    /// The row groups of a set, in time order. Only their bounds are looked at.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the index or a row group is damaged, [`Error::Io`],
+    /// [`Error::Corrupt`] when the index breaks a rule of the format.
+    pub(crate) fn row_groups(&self, set: u32) -> Result<Vec<RowGroup>> {
+        let clocks = self.clocks()?;
+        let bounds = |(index, group): (usize, GroupRef)| {
+            let bounds = clocks.bounds(group.clock);
+            let bounds = bounds.map_err(|bad| self.malformed(Section::Clocks, bad))?;
+            let (rows, first, last) = (bounds.count, bounds.first, bounds.last);
+            Ok(RowGroup { rows, first, last, set, index, group })
+        };
+        self.groups(set)?.into_iter().enumerate().map(bounds).collect()
+    }
+
+    /// The rows of a row group; `labels` are those of its set.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the row group is damaged, [`Error::Io`],
     /// [`Error::UnsupportedVersion`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the merging of segments"))]
-    pub(crate) fn rows(&self, set: u32) -> Result<Vec<SetRows>> {
-        let labels = self.labels(set)?;
-        let mut all = Vec::new();
-        for (index, group) in self.groups(set)?.iter().enumerate() {
-            let bytes = self.group_bytes(set, index, group)?;
-            let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;
-            let mut column_rows = Vec::with_capacity(columns.len());
-            for (column, cells) in columns.iter().zip(cells) {
-                let mut values = Values::default();
-                chunk::decode(cells.chunk, cells.count, &mut values)
-                    .map_err(|malformed| self.malformed_group(group, malformed))?;
-                let present = cells.present.map(|present| {
-                    present.into_iter().flat_map(|(start, end)| start..end).collect()
-                });
-                let name = self.text(column.name)?;
-                column_rows.push(ColumnRows { name, kind: column.kind, present, values });
-            }
-            all.push(SetRows { labels: labels.clone(), timestamps, columns: column_rows });
+    pub(crate) fn rows(&self, labels: &Labels, group: &RowGroup) -> Result<SetRows> {
+        let RowGroup { set, index, group, .. } = group;
+        let bytes = self.group_bytes(*set, *index, group)?;
+        let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;
+        let mut column_rows = Vec::with_capacity(columns.len());
+        for (column, cells) in columns.iter().zip(cells) {
+            let mut values = Values::default();
+            chunk::decode(cells.chunk, cells.count, &mut values)
+                .map_err(|malformed| self.malformed_group(group, malformed))?;
+            let present = cells
+                .present
+                .map(|present| present.into_iter().flat_map(|(start, end)| start..end).collect());
+            let name = self.text(column.name)?;
+            column_rows.push(ColumnRows { name, kind: column.kind, present, values });
         }
-        Ok(all)
+        Ok(SetRows { labels: labels.clone(), timestamps, columns: column_rows })
     }
 
     /// Timestamps, columns and their cells of a row group.
@@ -609,6 +633,28 @@ impl Segment {
         let cells =
             row_group::all_cells(body_of(bytes), times.len(), columns.len()).map_err(bad)?;
         Ok((times, columns, cells))
+    }
+
+    /// Bytes of the file as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when the file does not have them.
+    pub(crate) fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>> {
+        self.source.bytes(offset, len).map_err(|error| Error::io("read", &self.path, error))
+    }
+
+    /// Checks the checksum of every row group, without decoding, and hands over each error.
+    pub(crate) fn check_groups(&self, found: &mut dyn FnMut(Error)) {
+        for set in 0..self.sets() {
+            match self.groups(set) {
+                Ok(groups) => groups
+                    .iter()
+                    // Past the memory of checks: the bytes are to be seen as they are now.
+                    .filter_map(|group| self.group_bytes(set, usize::MAX, group).err())
+                    .for_each(&mut *found),
+                Err(error) => found(error),
+            }
+        }
     }
 
     /// Checks every checksum, decodes everything, and compares what is stored twice.
@@ -759,7 +805,8 @@ impl Segment {
             .map_err(|malformed| self.malformed(Section::Sets, malformed))
     }
 
-    pub(super) fn sets(&self) -> u32 {
+    /// How many sets there are.
+    pub(crate) fn sets(&self) -> u32 {
         self.checked.len() as u32
     }
 

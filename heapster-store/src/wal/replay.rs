@@ -39,7 +39,6 @@ pub(crate) struct Records<'a> {
 
 /// Where reading of a log file ended, so that it can go on when the file is longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "readers of a second process come next")]
 pub(crate) struct Place {
     salt: u32,
     /// Bytes of the file that were read: those of sound records, and of damaged ones between them.
@@ -114,13 +113,11 @@ impl<'a> Records<'a> {
     /// `place.offset` on.
     ///
     /// In a file that somebody is writing, the torn bytes are a record that is not whole yet.
-    #[allow(dead_code, reason = "readers of a second process come next")]
     pub fn resume(place: Place, bytes: &'a [u8]) -> Self {
         Self::from(bytes, place.offset, place.salt)
     }
 
     /// Where the first record begins that was not given yet.
-    #[allow(dead_code, reason = "readers of a second process come next")]
     pub fn place(&self) -> Place {
         Place { salt: self.salt, offset: self.base + self.end.unwrap_or(self.offset) as u64 }
     }

@@ -1,10 +1,15 @@
 //! The promises of the store, one module each.
 
+mod backup;
 mod basics;
+mod compaction;
+mod deletion;
 mod durability;
 mod handles;
+mod import;
 mod killed;
 mod model;
 mod opening;
+mod reader;
 mod sharing;
 mod support;
