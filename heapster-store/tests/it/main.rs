@@ -5,6 +5,7 @@ mod basics;
 mod compaction;
 mod deletion;
 mod durability;
+mod handles;
 mod import;
 mod killed;
 mod model;
