@@ -2,7 +2,7 @@
 //!
 //! A [`Store`] takes batches of metric sets ([`Store::append`]) and gives consistent views of them
 //! ([`Store::snapshot`], the port of [`heapster_core::storage`]). It starts no threads: its owner
-//! calls [`Store::maintain`] about once a second.
+//! calls [`Store::maintain`] about once a second, and [`Store::compact`] from a thread of its own.
 //!
 //! # What survives
 //!
@@ -16,6 +16,11 @@
 //! not appended. Damage on the disk is found by checksums and costs the damaged part: it is set
 //! aside and reported, the rest is served. Retention deletes whole segments, and never on the word
 //! of a clock that jumped. What this rests on is in `docs/durability.md`.
+//!
+//! # A second process
+//!
+//! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
+//! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
 //!
 //! # Example
 //!
@@ -51,20 +56,24 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
 
+#[doc(hidden)]
+pub mod bench_support;
 mod chunk;
 mod clock;
 mod codec;
 mod compaction;
 mod error;
 mod flush;
+mod follower;
 mod head;
 mod import;
 mod maintenance;
 mod manifest;
 mod options;
 mod paths;
+mod reader;
 mod recovery;
 mod retention;
 mod rows;
@@ -81,9 +90,10 @@ pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use import::Import;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
     AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
-    Quarantined, Stats,
+    Quarantined, RefreshReport, Stats,
 };
 pub use store::Store;

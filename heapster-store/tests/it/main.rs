@@ -8,5 +8,6 @@ mod import;
 mod killed;
 mod model;
 mod opening;
+mod reader;
 mod sharing;
 mod support;
