@@ -153,9 +153,9 @@ impl Store {
             sets.extend(head.all_sets());
         }
         // Stable: the sets of one label set stay in the order of their generations.
-        sets.sort_by(|a, b| a.labels.cmp(&b.labels));
+        sets.sort_by(|a, b| a.cmp_labels(b));
         self.write_days(first_id, &|show| {
-            for same in sets.chunk_by(|a, b| a.labels == b.labels) {
+            for same in sets.chunk_by(|a, b| a.cmp_labels(b).is_eq()) {
                 if let Some(rows) = rows_of_set(same) {
                     show(&rows)?;
                 }
@@ -309,7 +309,7 @@ pub(crate) fn create_wal(vfs: &dyn Vfs, paths: &Paths, generation: u64) -> Resul
 
 /// All rows of one label set; `same` in the order of generations.
 fn rows_of_set(same: &[Arc<HeadSet>]) -> Option<SetRows> {
-    let labels: Labels = same.first()?.labels.clone();
+    let labels: Labels = same.first()?.labels();
     let mut columns: Vec<Column> = Vec::new();
     // The newest generation first, so that its kind is kept.
     for set in same.iter().rev() {

@@ -122,21 +122,24 @@ pub enum Rejected {
     LabelsTooLarge,
     /// The set would have more than 4,096 columns.
     TooManyColumns,
-    /// A column's name is empty or longer than 1 KiB.
+    /// A column's name is empty or longer than 1 KiB, or a handle has it twice.
     ColumnName,
     /// The head would have more sets than [`StoreOptions::sets_max`].
     TooManySets,
+    /// Rows of the set came in a falling order of time too often since the last flush: 256 times.
+    OutOfOrder,
 }
 
 impl Rejected {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TooOld,
         Self::TooFarAhead,
         Self::LabelsTooLarge,
         Self::TooManyColumns,
         Self::ColumnName,
         Self::TooManySets,
+        Self::OutOfOrder,
     ];
 
     /// A word for metrics and messages.
@@ -148,6 +151,7 @@ impl Rejected {
             Self::TooManyColumns => "too_many_columns",
             Self::ColumnName => "column_name",
             Self::TooManySets => "too_many_sets",
+            Self::OutOfOrder => "out_of_order",
         }
     }
 }

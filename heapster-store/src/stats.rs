@@ -168,6 +168,28 @@ impl CompactReport {
     }
 }
 
+/// What a refresh of a [`crate::StoreReader`] brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefreshReport {
+    /// Batches that are newly shown out of logs. One that came to a segment before the reader saw
+    /// it in a log is not counted here.
+    pub batches: u64,
+    /// Samples of those batches.
+    pub samples: u64,
+    /// Segments that are newly shown.
+    pub segments_added: usize,
+    /// Segments that are not part of the store any more.
+    pub segments_removed: usize,
+}
+
+impl RefreshReport {
+    /// Whether a snapshot may show something else than one of before.
+    pub fn has_news(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 /// What a deletion found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -196,28 +218,6 @@ pub struct ImportReport {
     pub segments: u64,
     /// Samples that were written.
     pub written: u64,
-}
-
-/// What a refresh of a [`crate::StoreReader`] brought.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RefreshReport {
-    /// Batches that are newly shown out of logs. One that came to a segment before the reader saw
-    /// it in a log is not counted here.
-    pub batches: u64,
-    /// Samples of those batches.
-    pub samples: u64,
-    /// Segments that are newly shown.
-    pub segments_added: usize,
-    /// Segments that are not part of the store any more.
-    pub segments_removed: usize,
-}
-
-impl RefreshReport {
-    /// Whether a snapshot may show something else than one of before.
-    pub fn has_news(&self) -> bool {
-        *self != Self::default()
-    }
 }
 
 /// What was found when the store was opened.

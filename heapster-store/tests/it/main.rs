@@ -1,5 +1,6 @@
 //! The promises of the store, one module each.
 
+mod backup;
 mod basics;
 mod compaction;
 mod deletion;
