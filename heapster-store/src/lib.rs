@@ -72,6 +72,7 @@ mod error;
 mod flush;
 mod follower;
 mod head;
+mod import;
 mod maintenance;
 mod manifest;
 mod options;
@@ -93,10 +94,13 @@ pub use backup::{CopyReport, Progress, backup, restore};
 pub use check::{CheckReport, Finding, Severity, check};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
+pub use head::handle::SetHandle;
+pub use import::Import;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
-    AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport, Stats,
+    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
+    Quarantined, RefreshReport, Stats,
 };
 pub use store::Store;

@@ -309,6 +309,7 @@ fn quarantine(
     Ok(Quarantined { file, range: Some(range_of(info)), reason })
 }
 
+/// Times of the first and the last row of a segment.
 pub(crate) fn range_of(info: &SegmentInfo) -> TimeRange {
     TimeRange::new(Timestamp::from_millis(info.first), Timestamp::from_millis(info.last))
 }
