@@ -19,7 +19,7 @@ use crate::head::encode::Encoder;
 use crate::head::{Head, HeadSet, latest_of_each_time, push_value};
 use crate::maintenance::Upkeep;
 use crate::paths::{Paths, temporary};
-use crate::recovery::set_aside;
+use crate::recovery::{random_number, set_aside};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
 use crate::snapshot::View;
@@ -293,12 +293,10 @@ impl Store {
 
 /// Creates the log file of a generation and makes its name durable.
 pub(crate) fn create_wal(vfs: &dyn Vfs, paths: &Paths, generation: u64) -> Result<WalWriter> {
-    use std::hash::BuildHasher;
-    let file_id = std::hash::RandomState::new().hash_one(generation);
     let path = paths.wal(generation);
     // A file of that number can only be left from an attempt that failed half-way.
     remove_if_there(vfs, &path).map_err(|source| Error::io("remove", &path, source))?;
-    let wal = WalWriter::create(vfs, path, file_id)?;
+    let wal = WalWriter::create(vfs, path, random_number())?;
     // Before any record, so that a header that is not whole later was damaged.
     wal.file().sync().map_err(|source| Error::io("sync", wal.path(), source))?;
     let dir = paths.wal_dir();

@@ -1,8 +1,12 @@
 //! [`Stats`], and the reports of the store's verbs: plain numbers for people and for metrics.
 
+use std::sync::atomic::Ordering;
+
 use heapster_core::TimeRange;
 
+use crate::head::Head;
 use crate::options::RejectedCounts;
+use crate::snapshot::View;
 
 /// Where a store stands. Sizes are in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +66,26 @@ pub struct Stats {
     pub poisoned_by: Option<&'static str>,
     /// The last error of an append or of maintenance, printed with its causes.
     pub last_error: Option<String>,
+}
+
+impl Stats {
+    /// What a view has in memory and in segments.
+    pub(crate) fn of(view: &View) -> Self {
+        let sum = |of: fn(&Head) -> u64| view.heads.iter().map(|head| of(head)).sum();
+        let infos = || view.segments.iter().map(|segment| segment.info());
+        Self {
+            head_sets: sum(|head| head.sets.load(Ordering::Relaxed) as u64),
+            head_columns: sum(|head| head.columns.load(Ordering::Relaxed) as u64),
+            head_samples: sum(|head| head.samples.load(Ordering::Relaxed)),
+            head_bytes: sum(|head| head.bytes.load(Ordering::Relaxed) as u64),
+            head_generations: view.heads.len() as u64,
+            wal_bytes: sum(|head| head.wal_bytes.load(Ordering::Relaxed)),
+            segments: view.segments.len() as u64,
+            segment_bytes: infos().map(|info| info.len).sum(),
+            segment_samples: infos().map(|info| info.samples).sum(),
+            ..Self::default()
+        }
+    }
 }
 
 /// What an append did.
@@ -139,6 +163,28 @@ impl CompactReport {
         self.damaged_segments += other.damaged_segments;
         self.tombstones_done += other.tombstones_done;
         self.lacks_room |= other.lacks_room;
+    }
+}
+
+/// What a refresh of a [`crate::StoreReader`] brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefreshReport {
+    /// Batches that are newly shown out of logs. One that came to a segment before the reader saw
+    /// it in a log is not counted here.
+    pub batches: u64,
+    /// Samples of those batches.
+    pub samples: u64,
+    /// Segments that are newly shown.
+    pub segments_added: usize,
+    /// Segments that are not part of the store any more.
+    pub segments_removed: usize,
+}
+
+impl RefreshReport {
+    /// Whether a snapshot may show something else than one of before.
+    pub fn has_news(&self) -> bool {
+        *self != Self::default()
     }
 }
 

@@ -19,7 +19,6 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::compaction::Background;
 use crate::error::{Error, Result, with_causes};
-use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::{Encoder, NotAdded};
 use crate::maintenance::Upkeep;
@@ -448,18 +447,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let view = self.current_view();
         let counters = self.counters.lock();
-        let sum = |of: fn(&Head) -> u64| view.heads.iter().map(|head| of(head)).sum();
-        let infos = || view.segments.iter().map(|segment| segment.info());
         Stats {
-            head_sets: sum(|head| head.sets.load(Ordering::Relaxed) as u64),
-            head_columns: sum(|head| head.columns.load(Ordering::Relaxed) as u64),
-            head_samples: sum(|head| head.samples.load(Ordering::Relaxed)),
-            head_bytes: head_bytes(&view) as u64,
-            head_generations: view.heads.len() as u64,
-            wal_bytes: sum(|head| head.wal_bytes.load(Ordering::Relaxed)),
-            segments: view.segments.len() as u64,
-            segment_bytes: infos().map(|info| info.len).sum(),
-            segment_samples: infos().map(|info| info.samples).sum(),
             appended_samples: counters.appended.accepted,
             duplicate_samples: counters.appended.duplicate,
             replaced_samples: counters.appended.replaced,
@@ -479,6 +467,7 @@ impl Store {
             is_clock_suspect: counters.is_clock_suspect,
             poisoned_by: self.poisoned_by.get().copied(),
             last_error: counters.last_error.clone(),
+            ..Stats::of(&view)
         }
     }
 

@@ -6,5 +6,6 @@ mod durability;
 mod killed;
 mod model;
 mod opening;
+mod reader;
 mod sharing;
 mod support;
