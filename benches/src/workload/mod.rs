@@ -1,6 +1,7 @@
 //! Streams of batches for benchmarks of the store: simulated, recorded and generated ones.
 
 mod containers;
+mod dense;
 mod generated;
 mod made;
 mod npz;
@@ -12,6 +13,7 @@ mod store;
 use heapster_core::{DataBatch, series};
 
 pub use containers::{COLUMNS_OF_CONTAINER, Churn, Containers, LabelSize};
+pub use dense::{Days, DenseBatches};
 pub use generated::{GENERATED_COLUMNS, Generated, GeneratedBatches, GeneratedColumn, Instance};
 pub use recorded::{RECORDED_COLUMNS, RecordedBatches};
 pub use series_run::{SeriesOptions, SeriesRun};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use heapster_core::storage::{Columns, Samples, Selector, Snapshot, StorageError};
 use heapster_core::{DataBatch, TimeRange, Timestamp};
-use heapster_store::{Ack, Clock, Store, StoreOptions};
+use heapster_store::{Ack, AppendReport, Clock, Store, StoreOptions};
 
-use super::sample_count;
-use crate::measure::thread_cpu;
+use super::{DenseBatches, sample_count};
+use crate::measure::cpu_of;
 
 /// Data time between two calls of maintenance: often enough for flushes on time, seldom enough that its
 /// syncs do not take the time of the run.
@@ -125,17 +125,41 @@ impl Filling {
     /// # Errors
     /// As [`Store::append`] and [`Store::maintain`].
     pub fn append(&mut self, batch: &DataBatch) -> io::Result<()> {
-        self.clock.set(batch.timestamp);
-        self.cost.offered += sample_count(batch);
+        self.append_timed(batch.timestamp, sample_count(batch), |store| {
+            store.append(batch, Ack::Buffered).map_err(io::Error::other)
+        })
+    }
+
+    /// Appends the batch of a node at a time by handle, and maintains as well.
+    ///
+    /// # Errors
+    /// As [`Store::append_dense`] and [`Store::maintain`].
+    pub fn append_dense(
+        &mut self,
+        batches: &mut DenseBatches<'_>,
+        node: usize,
+        time: usize,
+    ) -> io::Result<()> {
+        let at = batches.prepare(node, time);
+        self.append_timed(at, batches.samples(), |store| batches.append(store))
+    }
+
+    fn append_timed(
+        &mut self,
+        at: Timestamp,
+        samples: u64,
+        append: impl FnOnce(&Store) -> io::Result<AppendReport>,
+    ) -> io::Result<()> {
+        self.clock.set(at);
+        self.cost.offered += samples;
         let log_before = self.store.stats().wal_bytes;
-        let began = thread_cpu();
-        let report = self.store.append(batch, Ack::Buffered).map_err(io::Error::other)?;
-        self.cost.append_cpu += thread_cpu() - began;
-        self.cost.accepted += report.accepted;
+        let (report, cpu) = cpu_of(|| append(&self.store));
+        self.cost.append_cpu += cpu;
+        self.cost.accepted += report?.accepted;
         // Less when the append had to flush.
         self.cost.wal_bytes += self.store.stats().wal_bytes.saturating_sub(log_before);
-        if batch.timestamp.saturating_since(self.maintained_at) >= MAINTAIN_EVERY {
-            self.maintained_at = batch.timestamp;
+        if at.saturating_since(self.maintained_at) >= MAINTAIN_EVERY {
+            self.maintained_at = at;
             self.maintain()?;
         }
         Ok(())
@@ -146,10 +170,9 @@ impl Filling {
     /// # Errors
     /// As [`Store::maintain`].
     pub fn maintain(&mut self) -> io::Result<()> {
-        let began = thread_cpu();
-        self.store.maintain().map_err(io::Error::other)?;
-        self.cost.maintain_cpu += thread_cpu() - began;
-        Ok(())
+        let (done, cpu) = cpu_of(|| self.store.maintain());
+        self.cost.maintain_cpu += cpu;
+        done.map(drop).map_err(io::Error::other)
     }
 }
 
