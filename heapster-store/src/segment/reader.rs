@@ -68,6 +68,20 @@ pub(crate) struct SegmentRun {
     column: usize,
 }
 
+/// A row group, as [`Segment::row_groups`] found it.
+#[derive(Clone, Debug)]
+pub(crate) struct RowGroup {
+    /// How many rows it has.
+    pub rows: usize,
+    /// Time of its first row.
+    pub first: i64,
+    /// Time of its last row.
+    pub last: i64,
+    set: u32,
+    index: usize,
+    group: GroupRef,
+}
+
 /// Names of a set's labels, as rank and text.
 type LabelNames = [(u32, Text)];
 
@@ -563,32 +577,42 @@ impl Segment {
         Ok(())
     }
 
-    /// The whole row groups of a set, in time order.
+    /// The row groups of a set, in time order. Only their bounds are looked at.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the index or a row group is damaged, [`Error::Io`],
+    /// [`Error::Corrupt`] when the index breaks a rule of the format.
+    pub(crate) fn row_groups(&self, set: u32) -> Result<Vec<RowGroup>> {
+        let clocks = self.clocks()?;
+        let bounds = |(index, group): (usize, GroupRef)| {
+            let bounds = clocks.bounds(group.clock);
+            let bounds = bounds.map_err(|bad| self.malformed(Section::Clocks, bad))?;
+            let (rows, first, last) = (bounds.count, bounds.first, bounds.last);
+            Ok(RowGroup { rows, first, last, set, index, group })
+        };
+        self.groups(set)?.into_iter().enumerate().map(bounds).collect()
+    }
+
+    /// The rows of a row group; `labels` are those of its set.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the row group is damaged, [`Error::Io`],
     /// [`Error::UnsupportedVersion`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the merging of segments"))]
-    pub(crate) fn rows(&self, set: u32) -> Result<Vec<SetRows>> {
-        let labels = self.labels(set)?;
-        let mut all = Vec::new();
-        for (index, group) in self.groups(set)?.iter().enumerate() {
-            let bytes = self.group_bytes(set, index, group)?;
-            let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;
-            let mut column_rows = Vec::with_capacity(columns.len());
-            for (column, cells) in columns.iter().zip(cells) {
-                let mut values = Values::default();
-                chunk::decode(cells.chunk, cells.count, &mut values)
-                    .map_err(|malformed| self.malformed_group(group, malformed))?;
-                let present = cells.present.map(|present| {
-                    present.into_iter().flat_map(|(start, end)| start..end).collect()
-                });
-                let name = self.text(column.name)?;
-                column_rows.push(ColumnRows { name, kind: column.kind, present, values });
-            }
-            all.push(SetRows { labels: labels.clone(), timestamps, columns: column_rows });
+    pub(crate) fn rows(&self, labels: &Labels, group: &RowGroup) -> Result<SetRows> {
+        let RowGroup { set, index, group, .. } = group;
+        let bytes = self.group_bytes(*set, *index, group)?;
+        let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;
+        let mut column_rows = Vec::with_capacity(columns.len());
+        for (column, cells) in columns.iter().zip(cells) {
+            let mut values = Values::default();
+            chunk::decode(cells.chunk, cells.count, &mut values)
+                .map_err(|malformed| self.malformed_group(group, malformed))?;
+            let present = cells
+                .present
+                .map(|present| present.into_iter().flat_map(|(start, end)| start..end).collect());
+            let name = self.text(column.name)?;
+            column_rows.push(ColumnRows { name, kind: column.kind, present, values });
         }
-        Ok(all)
+        Ok(SetRows { labels: labels.clone(), timestamps, columns: column_rows })
     }
 
     /// Timestamps, columns and their cells of a row group.
@@ -759,7 +783,8 @@ impl Segment {
             .map_err(|malformed| self.malformed(Section::Sets, malformed))
     }
 
-    pub(super) fn sets(&self) -> u32 {
+    /// How many sets there are.
+    pub(crate) fn sets(&self) -> u32 {
         self.checked.len() as u32
     }
 
