@@ -12,7 +12,7 @@ pub type Counter = Rc<Cell<u64>>;
 
 /// Counts the bytes that are read through it.
 #[derive(Debug)]
-pub struct Counted<R> {
+pub(super) struct Counted<R> {
     inner: R,
     bytes: Counter,
 }

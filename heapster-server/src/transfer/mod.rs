@@ -6,17 +6,22 @@
 mod csv;
 mod input;
 mod number;
+mod parquet;
 mod prometheus_text;
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Stdin, Write};
 use std::path::Path;
+use std::rc::Rc;
 
 use heapster_core::storage::Samples;
 use heapster_core::{Labels, MetricKind, Text, Timestamp, Value};
 
 pub use self::csv::{CsvReader, CsvWriter};
-pub use self::input::{Counted, Counter};
+use self::input::Counted;
+pub use self::input::Counter;
+pub use self::parquet::{ParquetReader, ParquetWriter};
 pub use self::prometheus_text::{PrometheusReader, PrometheusWriter};
 
 /// A format of files.
@@ -159,27 +164,54 @@ fn read_kind(text: &str) -> Option<MetricKind> {
         .find(|kind| kind.as_str() == text)
 }
 
-/// A writer of one of the text formats.
-pub fn text_writer<'a>(format: Format, to: impl Write + 'a) -> Option<Box<dyn SampleWriter + 'a>> {
-    match format {
-        Format::Csv => Some(Box::new(CsvWriter::new(to))),
-        Format::Prometheus => Some(Box::new(PrometheusWriter::new(to))),
-        Format::Parquet => None,
-    }
-}
-
-/// A reader of one of the text formats.
+/// A writer to `to`, which should be buffered.
 ///
 /// # Errors
-/// The beginning of the file is not that of the format.
-pub fn text_reader<'a>(
+/// The beginning of the file cannot be written.
+pub fn writer<'a>(
     format: Format,
-    from: impl Read + 'a,
-    options: ReadOptions,
-) -> Result<Option<Box<dyn SampleReader + 'a>>, ReadError> {
+    to: impl Write + Send + 'a,
+) -> io::Result<Box<dyn SampleWriter + 'a>> {
     Ok(match format {
-        Format::Csv => Some(Box::new(CsvReader::new(from, options)?)),
-        Format::Prometheus => Some(Box::new(PrometheusReader::new(from, options))),
-        Format::Parquet => None,
+        Format::Csv => Box::new(CsvWriter::new(to)),
+        Format::Prometheus => Box::new(PrometheusWriter::new(to)),
+        Format::Parquet => Box::new(ParquetWriter::new(to)?),
+    })
+}
+
+/// Where a reader gets its bytes.
+#[derive(Debug)]
+pub enum Input {
+    /// A file on a disk, with no byte read yet.
+    File(File),
+    /// A pipe or a terminal.
+    Stream(Stdin),
+}
+
+/// A reader of `from`; adds the bytes it reads to the counter.
+///
+/// # Errors
+/// The beginning of the file is not that of the format, or the format needs a file on a disk.
+pub fn reader(
+    format: Format,
+    from: Input,
+    bytes: &Counter,
+    options: ReadOptions,
+) -> Result<Box<dyn SampleReader>, ReadError> {
+    let bytes = Rc::clone(bytes);
+    let from: Box<dyn Read> = match (format, from) {
+        (Format::Parquet, Input::File(file)) => {
+            return Ok(Box::new(ParquetReader::new(file, bytes, options)?));
+        }
+        (Format::Parquet, Input::Stream(_)) => {
+            let what = "parquet cannot be read from a pipe; give the name of a file";
+            return Err(ReadError::Unusable(what.to_owned()));
+        }
+        (_, Input::File(file)) => Box::new(Counted::new(file, bytes)),
+        (_, Input::Stream(stream)) => Box::new(Counted::new(stream, bytes)),
+    };
+    Ok(match format {
+        Format::Csv => Box::new(CsvReader::new(from, options)?),
+        _ => Box::new(PrometheusReader::new(from, options)),
     })
 }

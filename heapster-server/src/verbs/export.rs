@@ -11,7 +11,7 @@ use crate::transfer::{self, Format, SampleWriter, Series};
 
 use super::output::Output;
 use super::progress::{Progress, short_time};
-use super::{Outcome, VerbError, dir, range, selectors};
+use super::{Outcome, VerbError, dir, open_for_reading, range, selectors};
 
 /// How many damaged places are told one by one.
 const TOLD_MAX: u64 = 10;
@@ -74,7 +74,7 @@ fn wanted(call: &VerbCall, range: TimeRange) -> Result<Vec<Selector>, UsageError
 
 pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     let options = Options::of(call)?;
-    let snapshot = super::open_for_reading(dir(call))?;
+    let snapshot = open_for_reading(dir(call))?.snapshot();
     let mut output = Output::create(options.output, options.replace)?;
     if options.format == Format::Parquet && output.is_terminal() {
         let what = "a parquet file is nothing for a terminal: give a file with -o, or a pipe";
@@ -82,20 +82,15 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     }
     let name = output.name();
     let mut export = Export {
-        snapshot: &*snapshot,
+        snapshot: &snapshot,
         progress: Progress::new("export", "samples", options.progress),
         series: 0,
         damages: 0,
         samples: Samples::default(),
     };
-    let result = match options.format {
-        Format::Csv | Format::Prometheus => {
-            let writer = transfer::text_writer(options.format, &mut output);
-            let writer = writer.expect("bug: a text format has no writer");
-            export.write_all(options.format, &options.selectors, writer)
-        }
-        Format::Parquet => todo!(),
-    };
+    let result = transfer::writer(options.format, &mut output)
+        .map_err(Failure::Write)
+        .and_then(|writer| export.write_all(options.format, &options.selectors, writer));
     result.map_err(|error| match error {
         Failure::Write(error) => output.error(error),
         Failure::Read(error) => VerbError::Read(error),

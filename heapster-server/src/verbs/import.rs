@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::rc::Rc;
 
 use heapster_core::series::Row;
@@ -10,9 +10,7 @@ use heapster_core::{Labels, TimeRange};
 use heapster_store::{Ack, LateWindow, Stats, Store, StoreOptions};
 
 use crate::cli::{UsageError, VerbCall};
-use crate::transfer::{
-    self, Counted, Counter, Format, ReadError, ReadOptions, Sample, SampleReader,
-};
+use crate::transfer::{self, Counter, Format, Input, ReadError, ReadOptions, Sample};
 
 use super::pending::Pending;
 use super::progress::{Progress, short_time};
@@ -79,8 +77,8 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     let options = Options::of(call)?;
     let files = &call.words[1..];
     // All files are opened first: a mistyped name must not end an import halfway.
-    let inputs = files.iter().map(|name| Input::open(name, options.format));
-    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+    let sources = files.iter().map(|name| Source::open(name, options.format));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
     let store_options =
         StoreOptions { late_window: LateWindow::Any, future_max: None, ..StoreOptions::default() };
     let store = Store::open(dir(call), store_options)
@@ -93,11 +91,11 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
         range: None,
         bad_lines: 0,
     };
-    import.progress.set_whole(inputs.iter().map(|input| input.len).sum());
+    import.progress.set_whole(sources.iter().map(|source| source.len).sum());
     let bytes: Counter = Rc::new(Cell::new(0));
     let mut result = Ok(());
-    for input in inputs {
-        result = import.read_file(input, &bytes);
+    for source in sources {
+        result = import.read_file(source, &bytes);
         if result.is_err() {
             break;
         }
@@ -115,20 +113,20 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
 }
 
 /// A file to read.
-struct Input {
+struct Source {
     name: String,
     format: Format,
-    from: Box<dyn Read>,
+    from: Input,
     /// Length in bytes; `None` when it is not known.
     len: Option<u64>,
 }
 
-impl Input {
+impl Source {
     fn open(name: &str, format: Option<Format>) -> Result<Self, VerbError> {
         let format = format.or_else(|| Format::of_file(name.as_ref()));
         let format = format.expect("bug: the format of a file is not known");
         if name == "-" {
-            let from = Box::new(io::stdin().lock());
+            let from = Input::Stream(io::stdin());
             return Ok(Self { name: "stdin".to_owned(), format, from, len: None });
         }
         let error = |source| VerbError::File { op: "open", path: name.into(), source };
@@ -138,7 +136,7 @@ impl Input {
             return Err(error(io::ErrorKind::IsADirectory.into()));
         }
         let len = metadata.is_file().then_some(metadata.len());
-        Ok(Self { name: name.to_owned(), format, from: Box::new(file), len })
+        Ok(Self { name: name.to_owned(), format, from: Input::File(file), len })
     }
 }
 
@@ -154,12 +152,11 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn read_file(&mut self, input: Input, bytes: &Counter) -> Result<(), VerbError> {
-        let Input { name, format, from, .. } = input;
-        let from = Counted::new(from, Rc::clone(bytes));
+    fn read_file(&mut self, source: Source, bytes: &Counter) -> Result<(), VerbError> {
+        let Source { name, format, from, .. } = source;
         let unusable = |source| VerbError::Input { file: name.clone(), source };
-        let reader = transfer::text_reader(format, from, self.options.read).map_err(unusable)?;
-        let mut reader = reader.expect("bug: a text format has no reader");
+        let reader = transfer::reader(format, from, bytes, self.options.read);
+        let mut reader = reader.map_err(unusable)?;
         loop {
             match reader.next() {
                 Ok(Some(sample)) => self.take(sample, bytes)?,

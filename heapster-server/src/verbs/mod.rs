@@ -9,13 +9,14 @@ mod output;
 mod pending;
 mod progress;
 mod selector;
+mod stats;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use heapster_core::{TimeRange, Timestamp};
-use heapster_store::{Clock, StoreSnapshot, SystemClock};
+use heapster_store::{Clock, ReaderOptions, StoreReader, SystemClock};
+use serde::Serialize;
 
 use crate::cli::{UsageError, VerbCall};
 
@@ -54,6 +55,7 @@ pub fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     let result = match call.verb.name {
         "export" => export::run(call),
         "import" => import::run(call),
+        "stats" => stats::run(call),
         name => unreachable!("bug: the verb {name} is in the table but not here"),
     };
     match result {
@@ -69,19 +71,22 @@ fn dir(call: &VerbCall) -> &Path {
     Path::new(call.words.first().map_or("", String::as_str))
 }
 
-/// A view of the store in a directory.
-fn open_for_reading(dir: &Path) -> Result<Arc<StoreSnapshot>, VerbError> {
-    let open = |source| VerbError::Open { dir: dir.to_owned(), source };
-    if !dir.is_dir() {
-        let source = heapster_store::Error::NotAStore {
-            path: dir.to_owned(),
-            what: "it is not a directory".into(),
-        };
-        return Err(open(source));
-    }
-    let store =
-        heapster_store::Store::open(dir, heapster_store::StoreOptions::default()).map_err(open)?;
-    Ok(Arc::new(store.snapshot()))
+/// The store in a directory, for reading; a server may be writing to it.
+fn open_for_reading(dir: &Path) -> Result<StoreReader, VerbError> {
+    StoreReader::open(dir, ReaderOptions::default())
+        .map_err(|source| VerbError::Open { dir: dir.to_owned(), source })
+}
+
+/// Prints a result.
+fn print(text: &str) -> Result<(), VerbError> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(VerbError::Stdout)
+}
+
+/// A result as JSON for people and programs.
+fn json(result: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(result);
+    text.expect("bug: a result is not JSON") + "\n"
 }
 
 fn now() -> Timestamp {

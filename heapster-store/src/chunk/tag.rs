@@ -30,6 +30,25 @@ pub(crate) enum Codec {
     Patterns = 11,
 }
 
+impl Codec {
+    /// The word in the description of the format.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Runs => "runs",
+            Self::Offsets => "offsets",
+            Self::Deltas => "deltas",
+            Self::Curves => "curves",
+            Self::FloatConstant => "float constant",
+            Self::Decimals => "decimals",
+            Self::Xor => "xor",
+            Self::Mixed => "mixed",
+            Self::Changes => "changes",
+            Self::Patterns => "patterns",
+        }
+    }
+}
+
 const CODEC_BITS: u8 = 0b0001_1111;
 const RESERVED: u8 = 0b0010_0000;
 const SCALED: u8 = 0b0100_0000;
