@@ -21,7 +21,8 @@
 //!
 //! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
 //! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
-//! [`backup`] copies a store through such a reader, and [`restore`] makes a store of it again.
+//! [`backup`] copies a store through such a reader, [`restore`] makes a store of it again, and
+//! [`check`] verifies a directory.
 //!
 //! # Example
 //!
@@ -62,6 +63,7 @@
 mod backup;
 #[doc(hidden)]
 pub mod bench_support;
+mod check;
 mod chunk;
 mod clock;
 mod codec;
@@ -89,6 +91,7 @@ pub mod vfs;
 mod wal;
 
 pub use backup::{CopyReport, Progress, backup, restore};
+pub use check::{CheckReport, Finding, Severity, check};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use head::handle::SetHandle;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod basics;
+mod check;
 mod compaction;
 mod deletion;
 mod durability;
