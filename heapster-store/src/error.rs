@@ -81,6 +81,12 @@ pub enum Error {
         /// The directory of the store.
         path: PathBuf,
     },
+    /// The options contradict each other or themselves.
+    #[error("options are not usable: {what}")]
+    InvalidOptions {
+        /// What is wrong.
+        what: Cow<'static, str>,
+    },
     /// The directory holds something, but not a store.
     #[error("{} is not a heapster store: {what}", path.display())]
     NotAStore {

@@ -19,11 +19,12 @@ use crate::head::encode::Encoder;
 use crate::head::{Head, HeadSet, latest_of_each_time, push_value};
 use crate::maintenance::Upkeep;
 use crate::paths::{Paths, temporary};
-use crate::recovery::{random_number, set_aside};
+use crate::recovery::{random_number, range_of, set_aside};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
 use crate::snapshot::View;
 use crate::store::{Store, head_bytes};
+use crate::tier;
 use crate::vfs::{Vfs, remove_if_there};
 use crate::wal::writer::WalWriter;
 
@@ -103,6 +104,9 @@ impl Store {
         let mut manifest = upkeep.manifest.clone();
         manifest.wal_floor = active.generation;
         manifest.add(&sealed);
+        for segment in &sealed {
+            tier::touch(&mut upkeep.touched, &mut manifest, range_of(segment.info()));
+        }
         let published = self.publish(upkeep, manifest, sealed.clone());
         published.inspect_err(|_| self.discard(&sealed))?;
         upkeep.is_frozen_pending = false;

@@ -87,10 +87,13 @@ mod wal;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
-pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use options::{
+    Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
+};
 pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
-    AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport, Stats,
+    AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport,
+    RollUpReport, Stats, TierStats,
 };
 pub use store::Store;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use heapster_core::TimeRange;
+
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::recovery::set_aside;
@@ -11,6 +13,7 @@ use crate::segment::Segment;
 use crate::snapshot::View;
 use crate::stats::MaintenanceReport;
 use crate::store::Store;
+use crate::tier;
 
 /// How much of the clock's probation a restart forgets at most.
 const PROBATION_STEP: Duration = Duration::from_secs(3600);
@@ -31,6 +34,8 @@ pub(crate) struct Upkeep {
     pub damaged_generations: Vec<u64>,
     /// Segments that are damaged and are kept in quarantine once the manifest does not name them.
     pub damaged_segments: Vec<u64>,
+    /// Ranges whose raw samples changed since a roll-up began to read them.
+    pub touched: Vec<TimeRange>,
 }
 
 impl Store {
@@ -75,7 +80,15 @@ impl Store {
             before.is_zero() != now.is_zero() || before.abs_diff(now) >= PROBATION_STEP
         };
         if is_trusted {
-            manifest.segments.retain(|segment| !is_expired(segment, retention, now));
+            let needed = tier::oldest_needed(&manifest, &self.options.tiers).as_millis();
+            let retention_of = |tier: u8| match tier {
+                0 => retention,
+                tier => tier::retention_of(&upkeep.manifest, tier, &self.options.tiers),
+            };
+            manifest.expire(|segment| {
+                let is_needed = segment.tier == 0 && segment.last >= needed;
+                !is_needed && is_expired(segment, retention_of(segment.tier), now)
+            });
         }
         let expired = upkeep.manifest.segments.len() - manifest.segments.len();
         if expired == 0 && !is_clock_news {

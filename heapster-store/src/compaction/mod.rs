@@ -170,13 +170,17 @@ impl Store {
 
     /// Before this time, in milliseconds, no more rows are expected.
     fn settled(&self, view: &View) -> i64 {
-        let late = match self.options.late_window {
-            LateWindow::Within(window) => window,
-            LateWindow::Any => LATE_WINDOW,
-        };
         let Some(newest) = self.newest_believed() else { return i64::MIN };
         let in_memory = view.heads.iter().filter_map(|head| head.bounds()).map(|b| b.start);
-        in_memory.fold(newest.saturating_sub(late), Ord::min).as_millis()
+        in_memory.fold(newest.saturating_sub(self.late_window()), Ord::min).as_millis()
+    }
+
+    /// How late rows are expected.
+    pub(crate) fn late_window(&self) -> Duration {
+        match self.options.late_window {
+            LateWindow::Within(window) => window,
+            LateWindow::Any => LATE_WINDOW,
+        }
     }
 
     /// Writes the merge of some segments under its name; `None` when it was stopped. The segment is

@@ -17,6 +17,7 @@ use super::Layout;
 use super::apply::{Applier, SetTail};
 use super::row::{COLUMNS_MAX, Cells, Tail};
 use crate::options::Rejected;
+use crate::tier::MARK;
 use crate::wal::bytes::{put_text, put_varint, zigzag};
 use crate::wal::format::RECORD_HEADER_BYTES;
 
@@ -520,7 +521,7 @@ impl Encoder {
         let mut positions: HashMap<Text, usize> = HashMap::with_capacity(columns.len());
         positions.extend(columns.iter().enumerate().map(|(at, c)| (c.name.clone(), at)));
         for (name, metric) in cells {
-            if name.is_empty() || name.len() > COLUMN_NAME_BYTES_MAX {
+            if name.is_empty() || name.len() > COLUMN_NAME_BYTES_MAX || name.contains(MARK) {
                 return Err(Rejected::ColumnName);
             }
             match positions.get(name.as_str()) {

@@ -9,3 +9,4 @@ mod opening;
 mod reader;
 mod sharing;
 mod support;
+mod tiers;
