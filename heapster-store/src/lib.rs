@@ -21,6 +21,7 @@
 //!
 //! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
 //! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
+//! [`backup`] copies a store through such a reader, and [`restore`] makes a store of it again.
 //!
 //! # Example
 //!
@@ -58,6 +59,7 @@
 //! # Reading order
 //! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
 
+mod backup;
 #[doc(hidden)]
 pub mod bench_support;
 mod chunk;
@@ -68,6 +70,7 @@ mod error;
 mod flush;
 mod follower;
 mod head;
+mod import;
 mod maintenance;
 mod manifest;
 mod options;
@@ -85,15 +88,18 @@ mod tombstone;
 pub mod vfs;
 mod wal;
 
+pub use backup::{CopyReport, Progress, backup, restore};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
+pub use head::handle::SetHandle;
+pub use import::Import;
 pub use options::{
     Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
 };
 pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
-    AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport,
-    RollUpReport, Stats, TierStats,
+    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
+    Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
 };
 pub use store::Store;

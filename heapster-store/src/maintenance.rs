@@ -1,19 +1,18 @@
 //! The explicit upkeep of a store: sync, flush when it is due, drop what is past its time, verify.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-
-use heapster_core::TimeRange;
 
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::recovery::set_aside;
-use crate::retention::{ClockWatch, is_expired};
+use crate::retention::{ClockWatch, Limits, expired};
 use crate::segment::Segment;
 use crate::snapshot::View;
 use crate::stats::MaintenanceReport;
 use crate::store::Store;
-use crate::tier;
+use crate::tier::{limits_of, oldest_needed};
 
 /// How much of the clock's probation a restart forgets at most.
 const PROBATION_STEP: Duration = Duration::from_secs(3600);
@@ -34,8 +33,6 @@ pub(crate) struct Upkeep {
     pub damaged_generations: Vec<u64>,
     /// Segments that are damaged and are kept in quarantine once the manifest does not name them.
     pub damaged_segments: Vec<u64>,
-    /// Ranges whose raw samples changed since a roll-up began to read them.
-    pub touched: Vec<TimeRange>,
 }
 
 impl Store {
@@ -72,23 +69,21 @@ impl Store {
         let is_trusted = upkeep.watch.look(now, monotonic);
         let is_suspect = upkeep.watch.is_suspect();
         self.counters.lock().is_clock_suspect = is_suspect;
-        let retention = self.options.retention;
         let mut manifest = upkeep.manifest.clone();
         manifest.clock_probation = upkeep.watch.probation(monotonic);
         let is_clock_news = {
             let (before, now) = (upkeep.manifest.clock_probation, manifest.clock_probation);
             before.is_zero() != now.is_zero() || before.abs_diff(now) >= PROBATION_STEP
         };
-        if is_trusted {
-            let needed = tier::oldest_needed(&manifest, &self.options.tiers).as_millis();
-            let retention_of = |tier: u8| match tier {
-                0 => retention,
-                tier => tier::retention_of(&upkeep.manifest, tier, &self.options.tiers),
-            };
-            manifest.expire(|segment| {
-                let is_needed = segment.tier == 0 && segment.last >= needed;
-                !is_needed && is_expired(segment, retention_of(segment.tier), now)
-            });
+        let trusted = is_trusted.then_some(now);
+        let tiers: BTreeSet<u8> = manifest.segments.iter().map(|segment| segment.tier).collect();
+        for tier in tiers {
+            let of_tier: Vec<_> = manifest.segments.iter().filter(|s| s.tier == tier).collect();
+            let needed_from = oldest_needed(&manifest, &self.options.tiers);
+            let needed_from = Some(needed_from).filter(|_| tier == 0);
+            let limits = self.limits(&manifest, tier);
+            let gone = expired(&of_tier, limits, trusted, needed_from);
+            manifest.expire(&gone);
         }
         let expired = upkeep.manifest.segments.len() - manifest.segments.len();
         if expired == 0 && !is_clock_news {
@@ -97,6 +92,14 @@ impl Store {
         self.publish(upkeep, manifest, Vec::new())?;
         self.counters.lock().expired_segments += expired as u64;
         Ok(expired)
+    }
+
+    /// How much of a tier is kept.
+    fn limits(&self, manifest: &Manifest, tier: u8) -> Limits {
+        match tier {
+            0 => Limits { age: self.options.retention, bytes: self.options.retention_bytes },
+            tier => limits_of(manifest, tier, &self.options.tiers),
+        }
     }
 
     /// Makes a manifest the store's, then shows readers what it names, then deletes the files of the

@@ -140,18 +140,23 @@ impl Manifest {
         }
     }
 
-    /// Drops the segments that are past their time, and remembers from when on their tiers are whole.
-    pub fn expire(&mut self, is_expired: impl Fn(&SegmentInfo) -> bool) {
-        let (gone, kept) = std::mem::take(&mut self.segments).into_iter().partition(is_expired);
-        self.segments = kept;
-        let gone: Vec<SegmentInfo> = gone;
-        for segment in gone {
+    /// Drops segments that are past their time, and remembers from when on their tiers are whole.
+    pub fn expire(&mut self, gone: &[u64]) {
+        for segment in self.segments.extract_if(.., |segment| gone.contains(&segment.id)) {
             let after = Timestamp::from_millis(segment.last.saturating_add(1));
             if segment.tier == 0 {
                 self.raw_from = self.raw_from.max(Some(after));
             } else if let Some(state) = self.tiers.iter_mut().find(|s| s.tier == segment.tier) {
                 state.complete_from = state.complete_from.max(after);
             }
+        }
+    }
+
+    /// Notes that samples of a range came late or went: aggregates that were built of them have to
+    /// be built again.
+    pub fn mark_stale(&mut self, range: TimeRange) {
+        for tier in &mut self.tiers {
+            tier.mark_stale(range);
         }
     }
 

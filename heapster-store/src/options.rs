@@ -39,6 +39,8 @@ pub struct TierOptions {
     /// How long buckets are kept. Whole segments of one to a hundred days go once their newest
     /// bucket is past it.
     pub retention: Retention,
+    /// Length of all segments of the tier above which the oldest go; `None` for no limit.
+    pub retention_bytes: Option<u64>,
 }
 
 /// How late a sample may come.
@@ -66,6 +68,10 @@ pub struct StoreOptions {
     /// tier still needs are not dropped. A tier that is taken out of the list keeps what it has and
     /// still answers.
     pub tiers: Vec<TierOptions>,
+    /// Length of all segments of raw samples above which the oldest go, whole, whatever their age;
+    /// `None` for no limit. Default: none. The newest segment stays in any case, and the log and
+    /// what compaction needs for a while come on top.
+    pub retention_bytes: Option<u64>,
     /// Bytes of memory after which the head is flushed to a segment; 1 MiB to 16 GiB, default
     /// 64 MiB: two hours of about 200,000 series. Larger means larger segments, more memory and a
     /// longer replay after a crash; smaller means more and smaller segments.
@@ -97,6 +103,7 @@ impl Default for StoreOptions {
             clock: Arc::new(SystemClock::new()),
             retention: Retention::Forever,
             tiers: Vec::new(),
+            retention_bytes: None,
             head_bytes_max: 64 << 20,
             flush_window: Duration::from_secs(2 * 3600),
             cold_after: Some(Duration::from_secs(2 * 86_400)),
@@ -123,7 +130,8 @@ impl StoreOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejected {
-    /// Older than [`StoreOptions::late_window`] allows.
+    /// Older than [`StoreOptions::late_window`] allows; of an import, older than
+    /// [`StoreOptions::retention`] keeps.
     TooOld,
     /// Further ahead of the clock than [`StoreOptions::future_max`] allows. Also what seconds or
     /// nanoseconds taken for milliseconds look like.
@@ -132,21 +140,24 @@ pub enum Rejected {
     LabelsTooLarge,
     /// The set would have more than 4,096 columns.
     TooManyColumns,
-    /// A column's name is empty or longer than 1 KiB.
+    /// A column's name is empty or longer than 1 KiB, or a handle has it twice.
     ColumnName,
     /// The head would have more sets than [`StoreOptions::sets_max`].
     TooManySets,
+    /// Rows of the set came in a falling order of time too often since the last flush: 256 times.
+    OutOfOrder,
 }
 
 impl Rejected {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TooOld,
         Self::TooFarAhead,
         Self::LabelsTooLarge,
         Self::TooManyColumns,
         Self::ColumnName,
         Self::TooManySets,
+        Self::OutOfOrder,
     ];
 
     /// A word for metrics and messages.
@@ -158,6 +169,7 @@ impl Rejected {
             Self::TooManyColumns => "too_many_columns",
             Self::ColumnName => "column_name",
             Self::TooManySets => "too_many_sets",
+            Self::OutOfOrder => "out_of_order",
         }
     }
 }

@@ -111,8 +111,7 @@ impl StoreSnapshot {
         for head in &self.view.heads {
             let sets = head.select(selector, self.seq);
             found.extend(
-                sets.into_iter()
-                    .map(|(set, columns)| (set.labels.clone(), Part::Head { set }, columns)),
+                sets.into_iter().map(|(set, columns)| (set.labels(), Part::Head { set }, columns)),
             );
         }
         // Stable, so that the parts of a set stay in the order of their rank.
@@ -183,7 +182,7 @@ impl Snapshot for StoreSnapshot {
         self.names(
             selector,
             |segment| segment.label_names(selector),
-            |set, _, names| names.extend(set.labels.iter().map(|label| label.name.clone())),
+            |set, _, names| names.extend(set.label_texts().map(|(name, _)| name.clone())),
         )
     }
 
@@ -191,7 +190,7 @@ impl Snapshot for StoreSnapshot {
         self.names(
             selector,
             |segment| segment.label_values(label, selector),
-            |set, _, names| names.extend(set.labels.get(label).cloned()),
+            |set, _, names| names.extend(set.label(label).cloned()),
         )
     }
 

@@ -635,6 +635,28 @@ impl Segment {
         Ok((times, columns, cells))
     }
 
+    /// Bytes of the file as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when the file does not have them.
+    pub(crate) fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>> {
+        self.source.bytes(offset, len).map_err(|error| Error::io("read", &self.path, error))
+    }
+
+    /// Checks the checksum of every row group, without decoding, and hands over each error.
+    pub(crate) fn check_groups(&self, found: &mut dyn FnMut(Error)) {
+        for set in 0..self.sets() {
+            match self.groups(set) {
+                Ok(groups) => groups
+                    .iter()
+                    // Past the memory of checks: the bytes are to be seen as they are now.
+                    .filter_map(|group| self.group_bytes(set, usize::MAX, group).err())
+                    .for_each(&mut *found),
+                Err(error) => found(error),
+            }
+        }
+    }
+
     /// Checks every checksum, decodes everything, and compares what is stored twice.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! As with compaction the number of the output is taken before the input is looked at, `background`
 //! is held for the whole unit and `upkeep` only at its ends. What changes of the raw samples
-//! meanwhile is remembered and makes the output stale.
+//! meanwhile has a higher number and makes the output stale.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,13 +12,15 @@ use heapster_core::storage::{
     Aggregates, Bucket, BucketCursor, BucketSelector, BucketSet, Column, Columns, StorageError,
     raw_buckets,
 };
-use heapster_core::{Labels, Timestamp};
+use heapster_core::{Labels, TimeRange, Timestamp};
 
 use crate::chunk::Effort;
 use crate::error::{Error, Result, with_causes};
 use crate::flush::RETRY_WAIT;
+use crate::manifest::Manifest;
+use crate::recovery::range_of;
 use crate::rows::{ColumnRows, SetRows};
-use crate::segment::{Segment, SegmentWriter};
+use crate::segment::{Segment, SegmentInfo, SegmentWriter};
 use crate::snapshot::{StoreSnapshot, View};
 use crate::stats::RollUpReport;
 use crate::store::Store;
@@ -27,6 +29,7 @@ use crate::tier::columns::{self, Part};
 use crate::tier::plan::Span;
 use crate::tier::read::{TierSet, find_sets};
 use crate::tier::units::{Unit, next_unit, settled};
+use crate::tombstone::Tombstone;
 
 /// Cells that are made before they are written; bounds the memory of a set with many columns.
 const CELLS_MAX: usize = 1 << 20;
@@ -81,7 +84,6 @@ impl Store {
             };
             let id = upkeep.manifest.next_segment;
             upkeep.manifest.next_segment += 1;
-            upkeep.touched.clear();
             let is_old = |segment: &&Arc<Segment>| {
                 let info = segment.info();
                 unit.window.start <= info.first && info.first < unit.window.end
@@ -189,7 +191,9 @@ impl Store {
         }
         state.built_to = state.built_to.max(Timestamp::from_millis(job.unit.built.end));
         state.mark_built(built);
-        upkeep.touched.iter().for_each(|range| state.mark_stale(*range));
+        for range in changes_since(&upkeep.manifest, job.id) {
+            state.mark_stale(range);
+        }
         manifest.segments.retain(|segment| !old.contains(&segment.id));
         manifest.add(output);
         report.resolution = Some(job.state.resolution);
@@ -206,6 +210,16 @@ impl Store {
         }
         Ok(report)
     }
+}
+
+/// The ranges of raw samples that came or went since that number was taken. Compaction moves samples
+/// to higher numbers as well, but does not run meanwhile.
+fn changes_since(manifest: &Manifest, id: u64) -> impl Iterator<Item = TimeRange> {
+    let is_raw = move |segment: &&SegmentInfo| segment.tier == 0 && segment.id > id;
+    let came = manifest.segments.iter().filter(is_raw).map(range_of);
+    let is_later = move |tombstone: &&Tombstone| tombstone.segments_below > id;
+    let went = manifest.tombstones.iter().filter(is_later).map(|tombstone| tombstone.range);
+    came.chain(went)
 }
 
 /// What a window has of one label set.

@@ -79,6 +79,7 @@ mod tests {
         let tier = |s: &u64| TierOptions {
             resolution: Duration::from_secs(*s),
             retention: Retention::Forever,
+            retention_bytes: None,
         };
         seconds.iter().map(tier).collect()
     }
@@ -93,8 +94,7 @@ mod tests {
             let error = check(&ladder(bad)).unwrap_err();
             assert!(matches!(error, Error::InvalidOptions { .. }), "{bad:?}");
         }
-        let half =
-            TierOptions { resolution: Duration::from_millis(1500), retention: Retention::Forever };
+        let half = TierOptions { resolution: Duration::from_millis(1500), ..ladder(&[1])[0] };
         check(&[half]).unwrap_err();
     }
 

@@ -19,7 +19,7 @@ use heapster_core::{TimeRange, Timestamp};
 pub(crate) use columns::MARK;
 pub(crate) use ladder::{check, reconcile};
 pub(crate) use read::select_buckets;
-pub(crate) use stale::{mark_stale_in, oldest_needed, retention_of, touch};
+pub(crate) use stale::{limits_of, mark_stale_in, oldest_needed};
 
 /// How far a tier is built, as the manifest remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,5 +40,10 @@ impl TierState {
     /// The start of the bucket that a moment belongs to.
     pub fn bucket_of(&self, at: Timestamp) -> Timestamp {
         Timestamp::from_millis(plan::floor(at.as_millis(), self.resolution.as_millis() as i64))
+    }
+
+    /// Where the buckets start that share a moment with a range.
+    pub fn starts_in(&self, range: TimeRange) -> TimeRange {
+        TimeRange::new(self.bucket_of(range.start), range.end)
     }
 }

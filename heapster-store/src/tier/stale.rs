@@ -1,26 +1,15 @@
-//! What changes of raw samples do to tiers: ranges become stale, and raw samples are needed longer.
+//! What changes of raw samples do to tiers: ranges become stale, and raw samples are kept longer.
 
 use heapster_core::storage::STEP_MAX;
 use heapster_core::{TimeRange, Timestamp};
 
 use crate::manifest::Manifest;
-use crate::options::{Retention, TierOptions};
+use crate::options::TierOptions;
+use crate::retention::Limits;
 use crate::tier::TierState;
 
 /// Ranges of a list; beyond that the nearest are joined.
 const RANGES_MAX: usize = 64;
-
-/// Tells the tiers that raw samples of a range came or went. `touched` is what a roll-up that runs
-/// meanwhile looks at when it is done.
-pub(crate) fn touch(touched: &mut Vec<TimeRange>, manifest: &mut Manifest, range: TimeRange) {
-    if manifest.tiers.is_empty() {
-        return;
-    }
-    add_range(touched, range);
-    for state in &mut manifest.tiers {
-        state.mark_stale(range);
-    }
-}
 
 /// Tells a tier that its own buckets of a range went.
 pub(crate) fn mark_stale_in(manifest: &mut Manifest, tier: u8, range: TimeRange) {
@@ -42,16 +31,16 @@ pub(crate) fn oldest_needed(manifest: &Manifest, ladder: &[TierOptions]) -> Time
     needed.min().map_or(Timestamp::MAX, |needed| needed.saturating_sub(STEP_MAX))
 }
 
-/// How long a tier is kept; for ever when it is not in the ladder.
-pub(crate) fn retention_of(manifest: &Manifest, tier: u8, ladder: &[TierOptions]) -> Retention {
+/// How much of a tier is kept; all of one that is not in the ladder.
+pub(crate) fn limits_of(manifest: &Manifest, tier: u8, ladder: &[TierOptions]) -> Limits {
     let state = manifest.tiers.iter().find(|state| state.tier == tier);
     let own = state.and_then(|s| ladder.iter().find(|tier| tier.resolution == s.resolution));
-    own.map_or(Retention::Forever, |own| own.retention)
+    own.map_or(Limits::default(), |own| Limits { age: own.retention, bytes: own.retention_bytes })
 }
 
 impl TierState {
     /// The buckets of a range, and those into which a step from it leads, are to be built again.
-    pub(super) fn mark_stale(&mut self, range: TimeRange) {
+    pub(crate) fn mark_stale(&mut self, range: TimeRange) {
         let end = range.end.saturating_add(STEP_MAX);
         let last_built = Timestamp::from_millis(self.built_to.as_millis().saturating_sub(1));
         let range = TimeRange::new(range.start, end.min(last_built));

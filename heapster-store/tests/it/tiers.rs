@@ -20,7 +20,8 @@ use crate::support::*;
 const MIDNIGHT: i64 = NOON + 12 * HOUR;
 
 fn tier(minutes: u64, retention: Retention) -> TierOptions {
-    TierOptions { resolution: Duration::from_secs(minutes * 60), retention }
+    let resolution = Duration::from_secs(minutes * 60);
+    TierOptions { resolution, retention, retention_bytes: None }
 }
 
 /// Ten minutes and two hours, for ever.
@@ -539,4 +540,69 @@ fn matchers_and_names_select_in_a_tier_as_in_raw_samples() {
         pair.check(&BucketSelector { columns, ..all.clone() });
     }
     assert_eq!(pair.store.snapshot().bounds().unwrap().start, at(NOON + MINUTE));
+}
+
+#[test]
+fn what_is_deleted_goes_from_tiers_too_whether_raw_samples_are_there_or_not() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let retention = Retention::Age(Duration::from_secs(3 * 86_400));
+    let options = StoreOptions { retention, ..options_with(&vfs, &clock, ladder()) };
+    let pair = Pair { store: Store::open(DIR, options).unwrap(), memory: MemoryStorage::new() };
+    for _ in 0..8 {
+        minutes_of(&pair, &clock, 1);
+        roll_up(&pair.store);
+        pair.store.maintain().unwrap();
+    }
+    let raw = Snapshot::bounds(&pair.store.snapshot()).unwrap().start;
+    assert!(raw > at(MIDNIGHT + 2 * DAY) && raw < at(MIDNIGHT + 5 * DAY));
+    let half = |day: i64| MIDNIGHT + day * DAY + 12 * HOUR + 5 * MINUTE;
+    let counts = |day: i64, pod: &str| -> Vec<(i64, u64)> {
+        let question = BucketSelector {
+            matchers: vec![Matcher::equal("pod", pod)],
+            ..selector(days(day, day + 1), Some(120 * MINUTE), Aggregates::NONE)
+        };
+        let selection = pair.store.snapshot().select_buckets(&question).unwrap();
+        let buckets = selection.sets.iter().flat_map(|set| collect_buckets(&**set, 0).unwrap());
+        buckets.map(|b| ((b.start.as_millis() - MIDNIGHT - day * DAY) / HOUR, b.count)).collect()
+    };
+    let all: Vec<(i64, u64)> = (0..12).map(|bucket| (bucket * 2, 120)).collect();
+    assert_eq!((counts(1, "a"), counts(5, "a")), (all.clone(), all.clone()));
+    let matchers = [Matcher::equal("pod", "a")];
+    for day in [1, 5] {
+        let range = TimeRange::new(at(half(day)), at(half(day) + HOUR - 1));
+        assert!(pair.store.delete(&matchers, range).unwrap().segments > 0);
+    }
+    let mut finer = all.clone();
+    finer[6].1 = 50;
+    assert_eq!(counts(1, "a"), finer, "at once, with the rest of the finer tier's buckets");
+    pair.store.compact_all().unwrap();
+    roll_up(&pair.store);
+    pair.store.compact_all().unwrap();
+    assert_eq!(pair.store.stats().tombstones, 0, "nothing is left that was deleted");
+    let without: Vec<_> = all.iter().copied().filter(|(hour, _)| *hour != 12).collect();
+    assert_eq!(counts(1, "a"), without, "what is left of a bucket cannot be known any more");
+    let mut rest = all.clone();
+    rest[6].1 = 60;
+    assert_eq!(counts(5, "a"), rest, "what is left of a bucket is built from raw samples");
+    assert_eq!((counts(1, "b"), counts(5, "b")), (all.clone(), all));
+}
+
+#[test]
+fn an_import_of_old_days_is_built() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let pair = pair(&vfs, &clock, ladder());
+    minutes_of(&pair, &clock, 3);
+    roll_up(&pair.store);
+    let mut import = pair.store.import();
+    for minute in 0..3 * 1440 {
+        let millis = MIDNIGHT + minute * MINUTE + 1;
+        let row = cells("c/x", Value::Int(minute));
+        import.push_rows(at(millis), [&row]).unwrap();
+        pair.memory.append(at(millis), &[row]);
+    }
+    import.finish().unwrap();
+    let question = selector(days(-1, 3), Some(120 * MINUTE), Aggregates::ALL);
+    pair.check(&question);
+    roll_up(&pair.store);
+    assert_eq!(pair.check(&question), [Some(120), None]);
 }
