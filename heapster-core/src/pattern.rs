@@ -68,10 +68,8 @@ fn shape_of(hir: &Hir, regex: &Regex) -> Shape {
     if let Some(shape) = begins(hir) {
         return shape;
     }
-    let found = Extractor::new()
-        .limit_total(TEXTS_MAX)
-        .limit_literal_len(TEXT_BYTES_MAX)
-        .extract(hir);
+    let found =
+        Extractor::new().limit_total(TEXTS_MAX).limit_literal_len(TEXT_BYTES_MAX).extract(hir);
     if found.is_exact() {
         let literals = found.literals().unwrap_or_default().iter();
         // An assertion such as `\b` is not in a literal, but may keep it from matching.

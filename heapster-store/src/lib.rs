@@ -51,7 +51,7 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `segment`, `chunk`.
+//! `store`, `snapshot`, `selection`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `segment`, `chunk`.
 
 mod chunk;
 mod clock;
@@ -67,6 +67,7 @@ mod recovery;
 mod retention;
 mod rows;
 mod segment;
+mod selection;
 mod snapshot;
 mod stats;
 mod store;
