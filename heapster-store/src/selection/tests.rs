@@ -51,7 +51,7 @@ fn labels(set: u8) -> Labels {
     let all = [("app", set / 4), ("pod", set / 2), ("type", set)];
     let some = all.into_iter().filter(|(_, value)| value % 3 != 2);
     let mut labels: Labels = some.map(|(name, value)| (name, format!("{name}-{value}"))).collect();
-    labels.set("zone", if set % 2 == 0 { String::new() } else { format!("z{set}") });
+    labels.set("zone", if set.is_multiple_of(2) { String::new() } else { format!("z{set}") });
     labels
 }
 
