@@ -75,6 +75,12 @@ pub enum Error {
         /// Who holds it, as far as known.
         holder: String,
     },
+    /// A reader found the manifest replaced each time it had read the files that it names.
+    #[error("{} changes too fast to be read", path.display())]
+    Unsettled {
+        /// The directory of the store.
+        path: PathBuf,
+    },
     /// The directory holds something, but not a store.
     #[error("{} is not a heapster store: {what}", path.display())]
     NotAStore {
@@ -114,7 +120,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Io { .. } | Self::DiskFull { .. } | Self::Locked { .. } | Self::MemoryFull { .. }
+            Self::Io { .. }
+                | Self::DiskFull { .. }
+                | Self::Locked { .. }
+                | Self::MemoryFull { .. }
+                | Self::Unsettled { .. }
         )
     }
 }

@@ -17,6 +17,11 @@
 //! aside and reported, the rest is served. Retention deletes whole segments, and never on the word
 //! of a clock that jumped. What this rests on is in `docs/durability.md`.
 //!
+//! # A second process
+//!
+//! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
+//! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
+//!
 //! # Example
 //!
 //! ```
@@ -51,18 +56,23 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `selection`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `segment`, `chunk`.
 
+#[doc(hidden)]
+pub mod bench_support;
 mod chunk;
 mod clock;
 mod codec;
+mod compaction;
 mod error;
 mod flush;
+mod follower;
 mod head;
 mod maintenance;
 mod manifest;
 mod options;
 mod paths;
+mod reader;
 mod recovery;
 mod retention;
 mod rows;
@@ -79,6 +89,9 @@ mod wal;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
-pub use stats::{AppendReport, MaintenanceReport, OpenReport, Quarantined, Stats};
+pub use stats::{
+    AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport, Stats,
+};
 pub use store::Store;

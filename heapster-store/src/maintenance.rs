@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
+use crate::recovery::set_aside;
 use crate::retention::{ClockWatch, is_expired};
 use crate::segment::Segment;
 use crate::snapshot::View;
@@ -28,6 +29,8 @@ pub(crate) struct Upkeep {
     pub retry_from: Duration,
     /// Generations whose log file is damaged and is kept in quarantine.
     pub damaged_generations: Vec<u64>,
+    /// Segments that are damaged and are kept in quarantine once the manifest does not name them.
+    pub damaged_segments: Vec<u64>,
 }
 
 impl Store {
@@ -104,11 +107,26 @@ impl Store {
             *view = Arc::new(View::new(&upkeep.manifest, named, heads.cloned().collect()));
             gone
         };
+        let vfs = &*self.options.vfs;
         for segment in gone {
             // A reader may still map it. What cannot be removed now is removed at the next open.
-            let _ = self.options.vfs.remove(segment.path());
+            if upkeep.damaged_segments.contains(&segment.info().id) {
+                let _ = set_aside(vfs, &self.paths, segment.path());
+            } else {
+                let _ = vfs.remove(segment.path());
+            }
         }
         Ok(())
+    }
+
+    /// Removes the files of segments that did not become part of the store.
+    pub(crate) fn discard(&self, segments: &[Arc<Segment>]) {
+        // After a failed rename nobody knows whether the manifest names them.
+        if self.check_poison().is_ok() {
+            for segment in segments {
+                let _ = self.options.vfs.remove(segment.path());
+            }
+        }
     }
 
     pub(crate) fn replace_manifest(&self, manifest: &Manifest) -> Result<()> {

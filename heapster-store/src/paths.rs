@@ -40,6 +40,11 @@ impl Paths {
         self.root.join("MANIFEST.copy")
     }
 
+    /// Both copies of the manifest, the first one first.
+    pub fn manifests(&self) -> [PathBuf; 2] {
+        [self.manifest(), self.manifest_copy()]
+    }
+
     pub fn wal_dir(&self) -> PathBuf {
         self.root.join("wal")
     }

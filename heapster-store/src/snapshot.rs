@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use heapster_core::storage::{SelectedSet, Selector, Snapshot, StorageError};
 use heapster_core::{Text, TimeRange};
 
@@ -40,6 +41,15 @@ impl View {
         }
         let (tombstones, tiers) = (manifest.tombstones.clone(), manifest.tiers.clone());
         Self { segments, rollups, heads, tombstones: tombstones.into(), tiers: tiers.into() }
+    }
+
+    /// How many segments the other view has not.
+    pub fn segments_not_in(&self, other: &Self) -> usize {
+        let ids = |view: &Self| -> HashSet<u64> {
+            let all = view.segments.iter().chain(&view.rollups);
+            all.map(|segment| segment.info().id).collect()
+        };
+        ids(self).difference(&ids(other)).count()
     }
 
     /// What is deleted of a segment and would else be seen in a range.

@@ -1,8 +1,12 @@
 //! [`Stats`], and the reports of the store's verbs: plain numbers for people and for metrics.
 
+use std::sync::atomic::Ordering;
+
 use heapster_core::TimeRange;
 
+use crate::head::Head;
 use crate::options::RejectedCounts;
+use crate::snapshot::View;
 
 /// Where a store stands. Sizes are in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +46,19 @@ pub struct Stats {
     pub flushes: u64,
     /// Segments deleted because of their age.
     pub expired_segments: u64,
-    /// Files that were damaged or missing when the store was opened.
+    /// Merges of segments.
+    pub compactions: u64,
+    /// Segments that went into these merges.
+    pub compacted_segments: u64,
+    /// Length of these segments.
+    pub compacted_bytes_in: u64,
+    /// Length of what the merges wrote.
+    pub compacted_bytes_out: u64,
+    /// Samples that merges left out because they were deleted.
+    pub deleted_samples: u64,
+    /// Deletions that some segment still has samples of. Readers do not see these.
+    pub tombstones: u64,
+    /// Files that were found damaged or missing, when the store was opened or since.
     pub quarantined_files: u64,
     /// Whether deletions wait because the clock misbehaved (decision 0009).
     pub is_clock_suspect: bool,
@@ -50,6 +66,26 @@ pub struct Stats {
     pub poisoned_by: Option<&'static str>,
     /// The last error of an append or of maintenance, printed with its causes.
     pub last_error: Option<String>,
+}
+
+impl Stats {
+    /// What a view has in memory and in segments.
+    pub(crate) fn of(view: &View) -> Self {
+        let sum = |of: fn(&Head) -> u64| view.heads.iter().map(|head| of(head)).sum();
+        let infos = || view.segments.iter().map(|segment| segment.info());
+        Self {
+            head_sets: sum(|head| head.sets.load(Ordering::Relaxed) as u64),
+            head_columns: sum(|head| head.columns.load(Ordering::Relaxed) as u64),
+            head_samples: sum(|head| head.samples.load(Ordering::Relaxed)),
+            head_bytes: sum(|head| head.bytes.load(Ordering::Relaxed) as u64),
+            head_generations: view.heads.len() as u64,
+            wal_bytes: sum(|head| head.wal_bytes.load(Ordering::Relaxed)),
+            segments: view.segments.len() as u64,
+            segment_bytes: infos().map(|info| info.len).sum(),
+            segment_samples: infos().map(|info| info.samples).sum(),
+            ..Self::default()
+        }
+    }
 }
 
 /// What an append did.
@@ -84,6 +120,72 @@ pub struct MaintenanceReport {
     pub flushed: bool,
     /// Segments deleted because of their age.
     pub expired_segments: usize,
+}
+
+/// What one unit of background work did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactReport {
+    /// Segments that were merged into one, or into none when all their samples were deleted.
+    pub merged_segments: usize,
+    /// Length of these segments in bytes.
+    pub bytes_in: u64,
+    /// Length of what was written in bytes.
+    pub bytes_out: u64,
+    /// Samples that were read.
+    pub samples_in: u64,
+    /// Samples that were written: the others were deleted, or there twice.
+    pub samples_out: u64,
+    /// Samples that were deleted.
+    pub deleted_samples: u64,
+    /// Merged segments of which something was damaged and is lost. The files are kept in
+    /// `quarantine/`.
+    pub damaged_segments: usize,
+    /// Deletions that are complete now.
+    pub tombstones_done: usize,
+    /// Whether a merge is due for which the disk has not enough room: its inputs' length and 64 MiB.
+    pub lacks_room: bool,
+}
+
+impl CompactReport {
+    /// Whether nothing was done, because nothing is due or possible now.
+    pub fn is_idle(&self) -> bool {
+        self.merged_segments == 0 && self.tombstones_done == 0
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.merged_segments += other.merged_segments;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.samples_in += other.samples_in;
+        self.samples_out += other.samples_out;
+        self.deleted_samples += other.deleted_samples;
+        self.damaged_segments += other.damaged_segments;
+        self.tombstones_done += other.tombstones_done;
+        self.lacks_room |= other.lacks_room;
+    }
+}
+
+/// What a refresh of a [`crate::StoreReader`] brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefreshReport {
+    /// Batches that are newly shown out of logs. One that came to a segment before the reader saw
+    /// it in a log is not counted here.
+    pub batches: u64,
+    /// Samples of those batches.
+    pub samples: u64,
+    /// Segments that are newly shown.
+    pub segments_added: usize,
+    /// Segments that are not part of the store any more.
+    pub segments_removed: usize,
+}
+
+impl RefreshReport {
+    /// Whether a snapshot may show something else than one of before.
+    pub fn has_news(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// What was found when the store was opened.

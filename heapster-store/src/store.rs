@@ -1,14 +1,14 @@
 //! [`Store`]: open, append, snapshot, maintain, close. Recovery is in [`crate::recovery`], flushing
 //! in [`crate::flush`], retention in [`crate::maintenance`].
 //!
-//! Locks, in the order they are taken: `upkeep`, `writer`, `sync`, `view`, then those of a head.
+//! Locks, in the order they are taken: `background`, `upkeep`, `writer`, `sync`, `view`, then those of a head.
 //! `view` and `counters` are held for a copy only. Readers take `view` and a head's locks, never
 //! `writer`.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -17,15 +17,15 @@ use heapster_core::storage::{Snapshot, Storage, StorageError};
 use heapster_core::{DataBatch, Labels, MetricValue, Text, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
+use crate::compaction::Background;
 use crate::error::{Error, Result, with_causes};
-use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::{Encoder, NotAdded};
 use crate::maintenance::Upkeep;
 use crate::options::{Ack, LateWindow, Rejected, StoreOptions};
 use crate::paths::Paths;
 use crate::snapshot::{StoreSnapshot, View};
-use crate::stats::{AppendReport, OpenReport, Stats};
+use crate::stats::{AppendReport, CompactReport, OpenReport, Stats};
 use crate::vfs::VfsFile;
 use crate::wal::writer::WalWriter;
 
@@ -46,6 +46,8 @@ const FUTURE_SLACK: Duration = Duration::from_secs(600);
 pub struct Store {
     pub(crate) options: StoreOptions,
     pub(crate) paths: Paths,
+    /// Held for a whole unit of background work, so that there is one at a time.
+    pub(crate) background: Mutex<Background>,
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) writer: Mutex<Writer>,
     sync: Mutex<Synced>,
@@ -55,6 +57,8 @@ pub struct Store {
     /// Time of the newest sample; `i64::MIN` when there is none.
     newest: AtomicI64,
     poisoned_by: OnceLock<&'static str>,
+    /// Whether background work is to end.
+    pub(crate) is_stopped: AtomicBool,
     pub(crate) counters: Mutex<Counters>,
     pub(crate) opened: OpenReport,
     /// Held as long as the store lives. Last, so that it goes last.
@@ -85,6 +89,8 @@ pub(crate) struct Counters {
     pub syncs: u64,
     pub flushes: u64,
     pub expired_segments: u64,
+    pub compactions: u64,
+    pub compacted: CompactReport,
     pub is_clock_suspect: bool,
     pub last_error: Option<String>,
 }
@@ -123,6 +129,7 @@ impl Store {
         Self {
             options: parts.options,
             paths: parts.paths,
+            background: Mutex::default(),
             upkeep: Mutex::new(parts.upkeep),
             writer: Mutex::new(parts.writer),
             sync: Mutex::new(Synced { seq }),
@@ -130,6 +137,7 @@ impl Store {
             visible: AtomicU64::new(seq),
             newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
             poisoned_by: OnceLock::new(),
+            is_stopped: AtomicBool::new(false),
             counters: Mutex::default(),
             opened: parts.opened,
             _lock: parts.lock,
@@ -299,20 +307,25 @@ impl Store {
     /// Why the store does not take samples of that time.
     fn refusal(&self, at: Timestamp) -> Option<Rejected> {
         let now = self.options.clock.now();
-        let newest = self.newest.load(Ordering::Acquire);
-        let newest = (newest != i64::MIN).then(|| Timestamp::from_millis(newest));
         if self.options.future_max.is_some_and(|ahead| at > now.saturating_add(ahead)) {
             return Some(Rejected::TooFarAhead);
         }
-        // Samples that a wrong clock once let in must not shut out those of the right time.
-        let newest_believed = now.saturating_add(self.options.future_max.unwrap_or(FUTURE_SLACK));
-        let newest = newest.map(|newest| newest.min(newest_believed));
+        let newest = self.newest_believed();
         match (self.options.late_window, newest) {
             (LateWindow::Within(window), Some(newest)) if at < newest.saturating_sub(window) => {
                 Some(Rejected::TooOld)
             }
             _ => None,
         }
+    }
+
+    /// Time of the newest sample, but not of those that a wrong clock once let in: these must not
+    /// shut out those of the right time.
+    pub(crate) fn newest_believed(&self) -> Option<Timestamp> {
+        let newest = self.newest.load(Ordering::Acquire);
+        let ahead = self.options.future_max.unwrap_or(FUTURE_SLACK);
+        let believed = self.options.clock.now().saturating_add(ahead);
+        (newest != i64::MIN).then(|| Timestamp::from_millis(newest).min(believed))
     }
 
     fn apply_back_pressure(&self) -> Result<()> {
@@ -434,18 +447,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let view = self.current_view();
         let counters = self.counters.lock();
-        let sum = |of: fn(&Head) -> u64| view.heads.iter().map(|head| of(head)).sum();
-        let infos = || view.segments.iter().map(|segment| segment.info());
         Stats {
-            head_sets: sum(|head| head.sets.load(Ordering::Relaxed) as u64),
-            head_columns: sum(|head| head.columns.load(Ordering::Relaxed) as u64),
-            head_samples: sum(|head| head.samples.load(Ordering::Relaxed)),
-            head_bytes: head_bytes(&view) as u64,
-            head_generations: view.heads.len() as u64,
-            wal_bytes: sum(|head| head.wal_bytes.load(Ordering::Relaxed)),
-            segments: view.segments.len() as u64,
-            segment_bytes: infos().map(|info| info.len).sum(),
-            segment_samples: infos().map(|info| info.samples).sum(),
             appended_samples: counters.appended.accepted,
             duplicate_samples: counters.appended.duplicate,
             replaced_samples: counters.appended.replaced,
@@ -454,10 +456,18 @@ impl Store {
             syncs: counters.syncs,
             flushes: counters.flushes,
             expired_segments: counters.expired_segments,
-            quarantined_files: self.opened.quarantined.len() as u64,
+            compactions: counters.compactions,
+            compacted_segments: counters.compacted.merged_segments as u64,
+            compacted_bytes_in: counters.compacted.bytes_in,
+            compacted_bytes_out: counters.compacted.bytes_out,
+            deleted_samples: counters.compacted.deleted_samples,
+            tombstones: view.tombstones.len() as u64,
+            quarantined_files: self.opened.quarantined.len() as u64
+                + counters.compacted.damaged_segments as u64,
             is_clock_suspect: counters.is_clock_suspect,
             poisoned_by: self.poisoned_by.get().copied(),
             last_error: counters.last_error.clone(),
+            ..Stats::of(&view)
         }
     }
 

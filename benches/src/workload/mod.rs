@@ -3,6 +3,7 @@
 mod generated;
 mod npz;
 mod recorded;
+mod series_run;
 mod simulated;
 mod store_run;
 
@@ -10,6 +11,7 @@ use heapster_core::{DataBatch, series};
 
 pub use generated::GeneratedBatches;
 pub use recorded::RecordedBatches;
+pub use series_run::{SeriesOptions, SeriesRun};
 pub use simulated::SimulatedBatches;
 pub use store_run::{BatchClock, StoreRun, read_all, store_options};
 

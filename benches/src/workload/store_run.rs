@@ -287,7 +287,7 @@ fn next_group(batches: &mut impl Iterator<Item = DataBatch>) -> Vec<DataBatch> {
 }
 
 /// CPU time of this thread: what others do on the machine does not count.
-fn thread_cpu() -> Duration {
+pub(super) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)

@@ -1,19 +1,30 @@
-//! Floats: constant, scaled decimals through the integers, or XOR with the value before.
-//!
-//! The XOR form is that of Gorilla (Pelkonen et al., VLDB 2015), section 4.1.2.
+//! Floats: constant, scaled decimals or bit patterns through the integers, or XOR with the value
+//! before.
 
-use crate::chunk::ints;
+use std::ops::Range;
+
 use crate::chunk::tag::{Codec, Tag};
-use crate::codec::bits::{BitReader, BitWriter};
-use crate::codec::{ByteReader, Decoded, Malformed};
+use crate::chunk::{ints, xor};
+use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
 
 /// Beyond 2^53 not every integer is a float.
 const EXACT_INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
 /// Powers of ten that decimals are tried with. All are exact floats, so that dividing by one gives
 /// the float nearest to the decimal, whatever the machine.
 const POWERS_OF_TEN: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-/// The paper's limit: leading zeros have five bits.
-const LEADING_ZEROS_MAX: u32 = 31;
+/// Set in the byte of the power when there are exceptions.
+const HAS_EXCEPTIONS: u8 = 0x80;
+/// One of so many values may be no decimal; more never pay.
+const EXCEPTION_VALUES_MIN: usize = 8;
+/// About the bytes of an exception, and of a decimal place more.
+const EXCEPTION_COST: usize = 10;
+const PLACE_COST_BITS: usize = 3;
+/// So many values are asked how many decimal places they have.
+const SAMPLED_VALUES: usize = 64;
+/// Decimals of at most so many bytes a value are not compared with the other ways.
+const GOOD_DECIMAL: usize = 4;
+/// One of so many bytes is given for fields of one width, which decode much faster than XOR.
+const FAST_BYTES: usize = 32;
 
 /// Appends the body of the cheapest encoding and says how it is encoded. `values` is not empty.
 pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Tag {
@@ -24,137 +35,202 @@ pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Tag {
         out.extend_from_slice(&first.to_le_bytes());
         return Tag::plain(Codec::FloatConstant);
     }
-    let mut xor = Vec::new();
-    put_xor(patterns, &mut xor);
-    if let Some((power, integers)) = decimals(values) {
-        let mut inner = Vec::new();
-        let tag = ints::encode(&integers, &mut inner);
-        if inner.len().saturating_add(2) <= xor.len() {
-            out.extend_from_slice(&[power, tag.to_byte()]);
-            out.append(&mut inner);
-            return Tag::plain(Codec::Decimals);
-        }
+    let decimals = Decimals::new(values);
+    let decimal_plan = decimals.as_ref().map(|decimals| {
+        let plan = ints::Plan::new(&decimals.integers);
+        let cost = plan.cost.saturating_add(decimals.exceptions_len()).saturating_add(2);
+        (decimals, plan, cost)
+    });
+    if let Some((decimals, plan, cost)) = &decimal_plan
+        && *cost <= values.len().saturating_mul(GOOD_DECIMAL)
+    {
+        decimals.put(plan, out);
+        return Tag::plain(Codec::Decimals);
     }
-    out.append(&mut xor);
+    let pattern_plan = ints::Plan::new(bytemuck::must_cast_slice(patterns));
+    let pattern_cost = pattern_plan.cost.saturating_add(1);
+    let xor_cost = xor::len_of(patterns);
+    let fast_max = xor_cost.saturating_add(xor_cost / FAST_BYTES);
+    if let Some((decimals, plan, cost)) = &decimal_plan
+        && *cost <= pattern_cost
+        && *cost <= fast_max
+    {
+        decimals.put(plan, out);
+        return Tag::plain(Codec::Decimals);
+    }
+    if pattern_cost <= fast_max {
+        pattern_plan.put_with_tag(out);
+        return Tag::plain(Codec::Patterns);
+    }
+    xor::put(patterns, out);
     Tag::plain(Codec::Xor)
 }
 
-/// The least power of ten that makes integers of all values without losing a bit.
-fn decimals(values: &[f64]) -> Option<(u8, Vec<i64>)> {
-    let mut integers = Vec::with_capacity(values.len());
-    'powers: for (power, scale) in (0_u8..).zip(POWERS_OF_TEN) {
-        integers.clear();
-        for value in values {
-            let scaled = (value * scale).round();
-            if !scaled.is_finite() || scaled.abs() > EXACT_INTEGER_MAX {
-                // A greater power makes it only larger.
-                return None;
+/// Values as integers divided by a power of ten.
+struct Decimals {
+    power: u8,
+    integers: Vec<i64>,
+    /// Runs of equal values that are no such decimals: place, length, bits. In their places are
+    /// the integers before them.
+    exceptions: Vec<(usize, usize, u64)>,
+}
+
+impl Decimals {
+    /// `None` when too many values are no decimals of a few places.
+    fn new(values: &[f64]) -> Option<Self> {
+        let power = cheapest_power(values)?;
+        let scale = POWERS_OF_TEN.get(power).copied()?;
+        let runs_max = (values.len() / EXCEPTION_VALUES_MIN).saturating_add(1);
+        let mut integers = Vec::with_capacity(values.len());
+        let mut exceptions: Vec<(usize, usize, u64)> = Vec::new();
+        let mut last = values.iter().find_map(|value| as_decimal(*value, scale))?;
+        for (place, value) in values.iter().enumerate() {
+            if let Some(integer) = as_decimal(*value, scale) {
+                last = integer;
+            } else {
+                let bits = value.to_bits();
+                let is_full = exceptions.len() >= runs_max;
+                match exceptions.last_mut() {
+                    Some((start, len, of_run))
+                        if *of_run == bits && start.saturating_add(*len) == place =>
+                    {
+                        *len = len.saturating_add(1);
+                    }
+                    _ if is_full => return None,
+                    _ => exceptions.push((place, 1, bits)),
+                }
             }
-            let integer = scaled as i64;
-            if (integer as f64 / scale).to_bits() != value.to_bits() {
-                continue 'powers;
+            integers.push(last);
+        }
+        Some(Self { power: power as u8, integers, exceptions })
+    }
+
+    /// About how many bytes the exceptions take.
+    fn exceptions_len(&self) -> usize {
+        self.exceptions.len().saturating_mul(EXCEPTION_COST)
+    }
+
+    /// Appends the body of [`Codec::Decimals`].
+    fn put(&self, plan: &ints::Plan<'_>, out: &mut Vec<u8>) {
+        if self.exceptions.is_empty() {
+            out.push(self.power);
+        } else {
+            out.push(self.power | HAS_EXCEPTIONS);
+            put_u64(out, self.exceptions.len() as u64);
+            let mut end = 0_usize;
+            for (place, len, bits) in &self.exceptions {
+                put_u64(out, place.saturating_sub(end) as u64);
+                put_u64(out, *len as u64);
+                out.extend_from_slice(&bits.to_le_bytes());
+                end = place.saturating_add(*len);
             }
-            integers.push(integer);
         }
-        return Some((power, integers));
+        plan.put_with_tag(out);
     }
-    None
 }
 
-fn put_xor(patterns: &[u64], out: &mut Vec<u8>) {
-    let mut writer = BitWriter::new(out);
-    let mut previous = 0_u64;
-    let mut window: Option<(u32, u32)> = None;
-    for (index, bits) in patterns.iter().enumerate() {
-        let xor = bits ^ previous;
-        previous = *bits;
-        if index == 0 {
-            writer.put(*bits, 64);
-            continue;
+/// The power of ten with which decimals and exceptions take the fewest bytes, judged by a sample.
+fn cheapest_power(values: &[f64]) -> Option<usize> {
+    let mut of_power = [0_usize; POWERS_OF_TEN.len()];
+    let step = values.len().div_ceil(SAMPLED_VALUES).max(1);
+    let mut sampled = 0_usize;
+    for value in values.iter().step_by(step) {
+        sampled = sampled.saturating_add(1);
+        let fits = |scale: &f64| as_decimal(*value, *scale).is_some();
+        let power = POWERS_OF_TEN.iter().position(fits);
+        if let Some(count) = power.and_then(|power| of_power.get_mut(power)) {
+            *count = count.saturating_add(1);
         }
-        if xor == 0 {
-            writer.put(0, 1);
-            continue;
-        }
-        writer.put(1, 1);
-        let leading = xor.leading_zeros().min(LEADING_ZEROS_MAX);
-        let trailing = xor.trailing_zeros();
-        if let Some((window_leading, window_trailing)) = window
-            && leading >= window_leading
-            && trailing >= window_trailing
-        {
-            writer.put(0, 1);
-            writer
-                .put(xor.wrapping_shr(window_trailing), width_of(window_leading, window_trailing));
-            continue;
-        }
-        let width = width_of(leading, trailing);
-        writer.put(1, 1);
-        writer.put(u64::from(leading), 5);
-        writer.put(u64::from(width.wrapping_sub(1)), 6);
-        writer.put(xor.wrapping_shr(trailing), width);
-        window = Some((leading, trailing));
     }
-    writer.finish();
+    let mut decimals = 0_usize;
+    let costs =
+        of_power.iter().enumerate().filter(|(_, count)| **count > 0).map(|(power, count)| {
+            decimals = decimals.saturating_add(*count);
+            let others = sampled.saturating_sub(decimals).saturating_mul(EXCEPTION_COST * 8);
+            let places = sampled.saturating_mul(power).saturating_mul(PLACE_COST_BITS);
+            (others.saturating_add(places), power)
+        });
+    costs.min().map(|(_, power)| power)
 }
 
-fn width_of(leading: u32, trailing: u32) -> u32 {
-    64_u32.wrapping_sub(leading).wrapping_sub(trailing)
+/// The integer that gives the value, bit for bit, when it is divided by the scale.
+#[inline]
+fn as_decimal(value: f64, scale: f64) -> Option<i64> {
+    let scaled = value * scale;
+    if scaled.is_nan() || scaled.abs() > EXACT_INTEGER_MAX {
+        return None;
+    }
+    // Towards the nearest; the conversion cuts off.
+    let integer = (scaled + 0.5_f64.copysign(scaled)) as i64;
+    (integer as f64 / scale).to_bits().eq(&value.to_bits()).then_some(integer)
 }
 
-/// Decodes `count` floats and appends them.
+/// Decodes the values of `rows`, which lie below `count`, into as many slots.
 pub(super) fn decode(
     tag: Tag,
     mut body: ByteReader<'_>,
     count: usize,
-    into: &mut Vec<f64>,
+    rows: Range<usize>,
+    into: &mut [f64],
 ) -> Decoded<()> {
-    into.reserve(count);
     match tag.codec {
         Codec::FloatConstant => {
-            let value = f64::from_bits(body.fixed_u64()?);
-            body.finish()?;
-            into.resize(into.len().saturating_add(count), value);
-            Ok(())
+            into.fill(f64::from_bits(body.fixed_u64()?));
+            body.finish()
         }
-        Codec::Decimals => {
-            let scale = POWERS_OF_TEN
-                .get(usize::from(body.u8()?))
-                .ok_or(Malformed::Bytes("a decimal has too many places"))?;
-            let inner = Tag::from_byte(body.u8()?)?;
-            if inner.summary {
-                return Err(Malformed::Bytes("an inner chunk has a summary"));
-            }
-            let mut integers = Vec::new();
-            ints::decode(inner, body, count, &mut integers)?;
-            into.extend(integers.iter().map(|integer| *integer as f64 / scale));
-            Ok(())
+        Codec::Decimals => decode_decimals(body, count, rows, into),
+        Codec::Patterns => decode_inner(body, count, rows, bytemuck::must_cast_slice_mut(into)),
+        Codec::Xor => {
+            let is_all = rows.end == count;
+            xor::decode(body.rest(), rows.start, bytemuck::must_cast_slice_mut(into), is_all)
         }
-        Codec::Xor => get_xor(body.rest(), count, into),
         _ => Err(Malformed::Bytes("floats are encoded as integers")),
     }
 }
 
-fn get_xor(bytes: &[u8], count: usize, into: &mut Vec<f64>) -> Decoded<()> {
-    let mut reader = BitReader::new(bytes);
-    let mut bits = reader.get(64)?;
-    into.push(f64::from_bits(bits));
-    let mut window: Option<(u32, u32)> = None;
-    for _ in 1..count {
-        if reader.get(1)? == 1 {
-            if reader.get(1)? == 1 {
-                let leading = reader.get(5)? as u32;
-                let width = (reader.get(6)? as u32).wrapping_add(1);
-                let trailing = 64_u32
-                    .checked_sub(leading.saturating_add(width))
-                    .ok_or(Malformed::Bytes("a float has more than 64 bits"))?;
-                window = Some((width, trailing));
-            }
-            let (width, trailing) =
-                window.ok_or(Malformed::Bytes("a float refers to a window before the first"))?;
-            bits ^= reader.get(width)?.wrapping_shl(trailing);
-        }
-        into.push(f64::from_bits(bits));
+fn decode_decimals(
+    mut body: ByteReader<'_>,
+    count: usize,
+    rows: Range<usize>,
+    into: &mut [f64],
+) -> Decoded<()> {
+    let power = body.u8()?;
+    let scale = POWERS_OF_TEN
+        .get(usize::from(power & !HAS_EXCEPTIONS))
+        .ok_or(Malformed::Bytes("a decimal has too many places"))?;
+    let runs = if power & HAS_EXCEPTIONS == 0 { 0 } else { body.len_up_to(count)? };
+    let mut exceptions = body;
+    for _ in 0..runs {
+        body.len_up_to(count)?;
+        body.len_up_to(count)?;
+        body.fixed_u64()?;
     }
-    reader.finish()
+    decode_inner(body, count, rows.clone(), bytemuck::must_cast_slice_mut(into))?;
+    for slot in into.iter_mut() {
+        *slot = slot.to_bits().cast_signed() as f64 / scale;
+    }
+    let mut end = 0_usize;
+    for _ in 0..runs {
+        let start = end.saturating_add(exceptions.len_up_to(count)?);
+        end = start.saturating_add(exceptions.len_up_to(count)?);
+        let value = f64::from_bits(exceptions.fixed_u64()?);
+        if end > count {
+            return Err(Malformed::Bytes("an exception has no value"));
+        }
+        let from = start.max(rows.start).saturating_sub(rows.start);
+        let to = end.min(rows.end).saturating_sub(rows.start);
+        into.get_mut(from..to).unwrap_or_default().fill(value);
+    }
+    Ok(())
+}
+
+/// Decodes tag and body of a chunk of integers.
+fn decode_inner(
+    mut body: ByteReader<'_>,
+    count: usize,
+    rows: Range<usize>,
+    into: &mut [i64],
+) -> Decoded<()> {
+    let tag = super::inner_tag(body.u8()?)?;
+    ints::decode(tag, body, count, rows, into)
 }

@@ -12,16 +12,22 @@
 
 mod floats;
 mod ints;
+mod packed;
+mod repeats;
 mod summary;
 mod tag;
 mod times;
+mod xor;
 
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use heapster_core::Value;
 use heapster_core::storage::{Summary, Values};
 
+use crate::codec::bits::BitWriter;
 use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
 use tag::{Codec, Tag};
 
@@ -31,10 +37,12 @@ pub(crate) use times::{decode as decode_times, encode as encode_times};
 /// Most rows of a row group, hence most values of a chunk.
 pub(crate) const CHUNK_VALUES_MAX: usize = 65_536;
 /// The greatest codec number this program knows.
-pub(crate) const CODEC_MAX: u8 = Codec::Changes as u8;
+pub(crate) const CODEC_MAX: u8 = Codec::Patterns as u8;
 /// From so many values on a chunk stores its summary. Fewer are decoded as fast as a summary is
 /// read, and it would cost them a tenth of their size.
 const SUMMARY_VALUES_MIN: usize = 128;
+/// Runs of at most so many bytes are walked as fast as a summary is read.
+const WALKED_BYTES_MAX: usize = 16;
 
 /// What an encoder looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +63,13 @@ pub(crate) fn encode(values: &Values, effort: Effort, out: &mut Vec<u8>) {
     );
     let mut body = Vec::new();
     let mut tag = match values {
-        Values::Ints(values) => ints::encode(values, &mut body),
+        Values::Ints(values) => ints::Plan::new(values).put(&mut body),
         Values::Floats(values) => floats::encode(values, &mut body),
         Values::Mixed(values) => encode_mixed(values, &mut body),
     };
     let summary = match tag.codec {
-        Codec::Constant | Codec::Runs | Codec::Mixed => None,
+        Codec::Constant | Codec::FloatConstant | Codec::Mixed => None,
+        Codec::Runs if body.len() <= WALKED_BYTES_MAX => None,
         _ if values.len() < SUMMARY_VALUES_MIN => None,
         _ => summarize(values),
     };
@@ -82,22 +91,16 @@ fn encode_mixed(values: &[Value], out: &mut Vec<u8>) -> Tag {
         })
         .collect();
     if floats.is_empty() {
-        return ints::encode(&ints, out);
+        return ints::Plan::new(&ints).put(out);
     }
     if ints.is_empty() {
         return floats::encode(&floats, out);
     }
-    let mut kinds = vec![0_u8; values.len().div_ceil(8)];
-    for (byte, of_byte) in kinds.iter_mut().zip(values.chunks(8)) {
-        for (bit, value) in of_byte.iter().enumerate() {
-            if matches!(value, Value::Float(_)) {
-                *byte |= 1_u8.wrapping_shl(bit as u32);
-            }
-        }
-    }
-    out.append(&mut kinds);
+    let mut kinds = BitWriter::new(out);
+    values.iter().for_each(|value| kinds.put(u64::from(matches!(value, Value::Float(_))), 1));
+    kinds.finish();
     let mut body = Vec::new();
-    let tag = ints::encode(&ints, &mut body);
+    let tag = ints::Plan::new(&ints).put(&mut body);
     put_u64(out, body.len() as u64);
     out.push(tag.to_byte());
     out.append(&mut body);
@@ -112,8 +115,27 @@ fn encode_mixed(values: &[Value], out: &mut Vec<u8>) -> Tag {
 /// # Errors
 /// [`Malformed`], after which `into` holds nothing of use.
 pub(crate) fn decode(chunk: &[u8], count: usize, into: &mut Values) -> Decoded<()> {
+    decode_rows(chunk, count, 0..count, into)
+}
+
+/// Decodes the values of `rows` of a chunk of `count` values; replaces what `into` holds and reuses
+/// its memory. Only the units of the chunk that the rows touch are decoded, as far as its codec has
+/// units.
+///
+/// # Errors
+/// [`Malformed`], after which `into` holds nothing of use. What is not decoded may be malformed all
+/// the same. That the rows do not lie below `count` is an error too.
+pub(crate) fn decode_rows(
+    chunk: &[u8],
+    count: usize,
+    rows: Range<usize>,
+    into: &mut Values,
+) -> Decoded<()> {
     if !(1..=CHUNK_VALUES_MAX).contains(&count) {
         return Err(Malformed::Bytes("a chunk has no values or too many"));
+    }
+    if rows.start > rows.end || rows.end > count {
+        return Err(Malformed::Bytes("a chunk has fewer values than are wanted"));
     }
     let mut body = ByteReader::new(chunk);
     let tag = Tag::from_byte(body.u8()?)?;
@@ -121,56 +143,56 @@ pub(crate) fn decode(chunk: &[u8], count: usize, into: &mut Values) -> Decoded<(
         summary::get(&mut body, count)?;
     }
     match tag.codec {
-        Codec::FloatConstant | Codec::Decimals | Codec::Xor => {
-            let mut floats = match std::mem::take(into) {
-                Values::Floats(floats) => floats,
-                _ => Vec::new(),
-            };
-            floats.clear();
-            let result = floats::decode(tag, body, count, &mut floats);
-            *into = Values::Floats(floats);
-            result
+        Codec::FloatConstant | Codec::Decimals | Codec::Patterns | Codec::Xor => {
+            if !matches!(into, Values::Floats(_)) {
+                *into = Values::Floats(Vec::new());
+            }
+            let Values::Floats(floats) = into else { return Ok(()) };
+            floats.resize(rows.len(), 0.0);
+            floats::decode(tag, body, count, rows, floats)
         }
         Codec::Mixed => {
-            *into = Values::Mixed(decode_mixed(body, count)?);
+            *into = Values::Mixed(decode_mixed(body, count, rows)?);
             Ok(())
         }
         _ => {
-            let mut ints = match std::mem::take(into) {
-                Values::Ints(ints) => ints,
-                _ => Vec::new(),
-            };
-            ints.clear();
-            let result = ints::decode(tag, body, count, &mut ints);
-            *into = Values::Ints(ints);
-            result
+            if !matches!(into, Values::Ints(_)) {
+                *into = Values::Ints(Vec::new());
+            }
+            let Values::Ints(ints) = into else { return Ok(()) };
+            ints.resize(rows.len(), 0);
+            ints::decode(tag, body, count, rows, ints)
         }
     }
 }
 
-fn decode_mixed(mut body: ByteReader<'_>, count: usize) -> Decoded<Vec<Value>> {
+fn decode_mixed(mut body: ByteReader<'_>, count: usize, rows: Range<usize>) -> Decoded<Vec<Value>> {
     let kinds = body.take(count.div_ceil(8))?;
     let is_float = |index: usize| {
         let byte = kinds.get(index >> 3).copied().unwrap_or(0);
         byte.wrapping_shr((index & 7) as u32) & 1 == 1
     };
-    let floats_count = (0..count).filter(|index| is_float(*index)).count();
+    let floats_before = |row: usize| (0..row).filter(|index| is_float(*index)).count();
+    let floats_count = floats_before(count);
     let ints_count = count.saturating_sub(floats_count);
     if floats_count == 0 || ints_count == 0 {
         return Err(Malformed::Bytes("mixed values are all of one kind"));
     }
+    let float_rows = floats_before(rows.start)..floats_before(rows.end);
+    let int_rows =
+        rows.start.saturating_sub(float_rows.start)..rows.end.saturating_sub(float_rows.end);
     let len = body.len_up_to(chunk_len_max(count))?;
     let tag = inner_tag(body.u8()?)?;
-    let mut ints = Vec::new();
-    ints::decode(tag, ByteReader::new(body.take(len)?), ints_count, &mut ints)?;
+    let mut ints = vec![0; int_rows.len()];
+    ints::decode(tag, ByteReader::new(body.take(len)?), ints_count, int_rows, &mut ints)?;
     let tag = inner_tag(body.u8()?)?;
-    let mut floats = Vec::new();
-    floats::decode(tag, body, floats_count, &mut floats)?;
+    let mut floats = vec![0.0; float_rows.len()];
+    floats::decode(tag, body, floats_count, float_rows, &mut floats)?;
     let (mut ints, mut floats) = (ints.into_iter(), floats.into_iter());
     let value = |index| {
         if is_float(index) { floats.next().map(Value::Float) } else { ints.next().map(Value::Int) }
     };
-    (0..count).map(value).collect::<Option<_>>().ok_or(Malformed::Bytes("a mixed value is missing"))
+    rows.map(value).collect::<Option<_>>().ok_or(Malformed::Bytes("a mixed value is missing"))
 }
 
 fn inner_tag(byte: u8) -> Decoded<Tag> {
@@ -200,9 +222,10 @@ pub(crate) fn stored_summary(chunk: &[u8], count: usize) -> Decoded<Option<Summa
         return Err(Malformed::Bytes("a chunk has no values or too many"));
     }
     match tag.codec {
-        Codec::Constant | Codec::Runs => {
+        Codec::Constant => Ok(summary::of_runs([(body.i64()?, count)])),
+        Codec::Runs => {
             let mut runs = Vec::new();
-            ints::for_each_run(tag, body, count, |value, len| runs.push((value, len)))?;
+            repeats::for_each_run(body, count, |value, len| runs.push((value, len)))?;
             Ok(summary::of_runs(runs))
         }
         Codec::FloatConstant => {

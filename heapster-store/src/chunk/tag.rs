@@ -26,10 +26,12 @@ pub(crate) enum Codec {
     Mixed = 9,
     /// Integers with a bit for each that says whether it differs from the one before.
     Changes = 10,
+    /// Floats as the integers that their bits make.
+    Patterns = 11,
 }
 
 const CODEC_BITS: u8 = 0b0001_1111;
-const PATCHED: u8 = 0b0010_0000;
+const RESERVED: u8 = 0b0010_0000;
 const SCALED: u8 = 0b0100_0000;
 const SUMMARY: u8 = 0b1000_0000;
 
@@ -38,8 +40,6 @@ const SUMMARY: u8 = 0b1000_0000;
 pub(crate) struct Tag {
     /// How the values are encoded.
     pub codec: Codec,
-    /// Whether values that do not fit their field follow as exceptions; packed integers only.
-    pub patched: bool,
     /// Whether a common divisor is stored; packed integers only.
     pub scaled: bool,
     /// Whether a summary is stored.
@@ -49,15 +49,12 @@ pub(crate) struct Tag {
 impl Tag {
     /// A tag without flags.
     pub(crate) fn plain(codec: Codec) -> Self {
-        Self { codec, patched: false, scaled: false, summary: false }
+        Self { codec, scaled: false, summary: false }
     }
 
     pub(crate) fn to_byte(self) -> u8 {
         let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
-        self.codec as u8
-            | flag(self.patched, PATCHED)
-            | flag(self.scaled, SCALED)
-            | flag(self.summary, SUMMARY)
+        self.codec as u8 | flag(self.scaled, SCALED) | flag(self.summary, SUMMARY)
     }
 
     pub(crate) fn from_byte(byte: u8) -> Decoded<Self> {
@@ -72,18 +69,14 @@ impl Tag {
             8 => Codec::Xor,
             9 => Codec::Mixed,
             10 => Codec::Changes,
+            11 => Codec::Patterns,
             0 => return Err(Malformed::Bytes("a chunk has the reserved codec 0")),
             unknown => return Err(Malformed::Unknown(unknown)),
         };
         let is_packed = matches!(codec, Codec::Offsets | Codec::Deltas | Codec::Curves);
-        if byte & (PATCHED | SCALED) != 0 && !is_packed {
+        if byte & RESERVED != 0 || byte & SCALED != 0 && !is_packed {
             return Err(Malformed::Bytes("a chunk has a flag its codec does not know"));
         }
-        Ok(Self {
-            codec,
-            patched: byte & PATCHED != 0,
-            scaled: byte & SCALED != 0,
-            summary: byte & SUMMARY != 0,
-        })
+        Ok(Self { codec, scaled: byte & SCALED != 0, summary: byte & SUMMARY != 0 })
     }
 }

@@ -9,9 +9,7 @@ use crate::codec::{ByteReader, Decoded, Malformed};
 pub(crate) fn encode(timestamps: &[i64], out: &mut Vec<u8>) {
     let first = timestamps.first().copied().unwrap_or(0);
     let since: Vec<i64> = timestamps.iter().map(|at| at.wrapping_sub(first)).collect();
-    let mut body = Vec::new();
-    out.push(ints::encode(&since, &mut body).to_byte());
-    out.append(&mut body);
+    ints::Plan::new(&since).put_with_tag(out);
 }
 
 /// Decodes `count` timestamps; replaces what `into` holds.
@@ -27,8 +25,8 @@ pub(crate) fn decode(bytes: &[u8], first: i64, count: usize, into: &mut Vec<i64>
     if tag.summary {
         return Err(Malformed::Bytes("a clock has a summary"));
     }
-    into.clear();
-    ints::decode(tag, body, count, into)?;
+    into.resize(count, 0);
+    ints::decode(tag, body, count, 0..count, into)?;
     let supported = Timestamp::MIN.as_millis()..=Timestamp::MAX.as_millis();
     let mut previous = None;
     for at in into.iter_mut() {

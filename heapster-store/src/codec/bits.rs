@@ -1,7 +1,9 @@
 //! Bit strings: the first bit is the least significant bit of the first byte.
 //!
-//! Both sides work on a 64-bit word that is refilled or emptied in whole bytes, so that a field
-//! costs a few shifts however it lies in the bytes.
+//! Both sides work on a 64-bit word that is loaded or stored in whole bytes, so that a field costs
+//! a few shifts however it lies in the bytes. Fields that all have one width are read in [`fields`].
+//!
+//! [`fields`]: super::fields
 
 use super::{Decoded, Malformed};
 
@@ -12,6 +14,11 @@ const HALF: u32 = 32;
 /// The lowest `width` bits set; `width` up to 64.
 pub(crate) fn mask(width: u32) -> u64 {
     if width >= 64 { u64::MAX } else { 1_u64.wrapping_shl(width).wrapping_sub(1) }
+}
+
+/// How many bits a number takes without its leading zeros.
+pub(crate) fn bits_of(value: u64) -> u32 {
+    64_u32.wrapping_sub(value.leading_zeros())
 }
 
 /// Appends fields of bits to bytes.
@@ -59,71 +66,72 @@ impl<'a> BitWriter<'a> {
 }
 
 /// Reads fields of bits from bytes.
+///
+/// Past the end there are zeros, so that a field is read without asking whether it is there;
+/// [`BitReader::finish`] tells.
 #[derive(Debug)]
 pub(crate) struct BitReader<'a> {
     bytes: &'a [u8],
-    word: u64,
-    available: u32,
+    /// Bits that have been read.
+    at: usize,
 }
 
 impl<'a> BitReader<'a> {
+    /// Bits of which [`BitReader::peek`] shows at least so many.
+    pub(crate) const PEEKED: u32 = 57;
+
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, word: 0, available: 0 }
+        Self { bytes, at: 0 }
+    }
+
+    /// The next bits, [`BitReader::PEEKED`] of them at least.
+    #[inline]
+    pub(crate) fn peek(&self) -> u64 {
+        let rest = self.bytes.get(self.at >> 3..).unwrap_or_default();
+        let word = match rest.first_chunk::<8>() {
+            Some(word) => u64::from_le_bytes(*word),
+            None => last_word(rest),
+        };
+        word >> (self.at & 7)
+    }
+
+    /// Goes on by `width` bits.
+    #[inline]
+    pub(crate) fn skip(&mut self, width: u32) {
+        self.at = self.at.wrapping_add(width as usize);
     }
 
     /// The next `width` bits; `width` up to 64.
     #[inline]
-    pub(crate) fn get(&mut self, width: u32) -> Decoded<u64> {
-        if width <= HALF {
-            return self.get_short(width);
+    pub(crate) fn get(&mut self, width: u32) -> u64 {
+        if width <= Self::PEEKED {
+            let value = self.peek() & mask(width);
+            self.skip(width);
+            return value;
         }
-        let low = self.get_short(HALF)?;
-        let high = self.get_short(width.wrapping_sub(HALF))?;
-        Ok(low | high.wrapping_shl(HALF))
+        let low = self.get(HALF);
+        let high = self.get(width.wrapping_sub(HALF));
+        low | high.wrapping_shl(HALF)
     }
 
-    #[inline]
-    fn get_short(&mut self, width: u32) -> Decoded<u64> {
-        if self.available < width {
-            self.refill();
-            if self.available < width {
-                return Err(ENDS_EARLY);
-            }
-        }
-        let value = self.word & mask(width);
-        self.word >>= width;
-        self.available = self.available.wrapping_sub(width);
-        Ok(value)
-    }
-
-    /// Fills the word to at least 56 bits as long as there are bytes. `available` is below 32 here.
-    #[inline]
-    fn refill(&mut self) {
-        if let Some(next) = self.bytes.first_chunk::<8>() {
-            self.word |= u64::from_le_bytes(*next).wrapping_shl(self.available);
-            let taken = 63_u32.wrapping_sub(self.available) >> 3;
-            self.bytes = self.bytes.get(taken as usize..).unwrap_or_default();
-            self.available = self.available.wrapping_add(taken.wrapping_mul(8));
-            // Bits above `available` belong to a byte that is read again.
-            self.word &= mask(self.available);
-            return;
-        }
-        while self.available <= 56 {
-            let Some((&byte, rest)) = self.bytes.split_first() else { return };
-            self.word |= u64::from(byte).wrapping_shl(self.available);
-            self.available = self.available.wrapping_add(8);
-            self.bytes = rest;
-        }
-    }
-
-    /// Fails unless only the zero bits that fill up the last byte are left.
+    /// Fails unless what was read was there, and only the zero bits that fill up the last byte are
+    /// left.
     pub(crate) fn finish(&self) -> Decoded<()> {
-        if self.bytes.is_empty() && self.available < 8 && self.word == 0 {
+        if self.at.div_ceil(8) > self.bytes.len() {
+            return Err(ENDS_EARLY);
+        }
+        if self.at.div_ceil(8) == self.bytes.len() && (self.at & 7 == 0 || self.peek() == 0) {
             Ok(())
         } else {
             Err(Malformed::Bytes("bits are left over"))
         }
     }
+}
+
+/// Fewer than eight bytes, with zeros after them.
+#[cold]
+fn last_word(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |word, byte| word.wrapping_shl(8) | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -144,18 +152,31 @@ mod tests {
             prop_assert_eq!(out.len(), bits.div_ceil(8));
             let mut reader = BitReader::new(&out);
             for (value, width) in &fields {
-                prop_assert_eq!(reader.get(*width), Ok(value & mask(*width)));
+                prop_assert_eq!(reader.get(*width), value & mask(*width));
             }
             prop_assert_eq!(reader.finish(), Ok(()));
         }
     }
 
     #[test]
-    fn reading_past_the_end_is_an_error() {
+    fn reading_past_the_end_gives_zeros_and_an_error() {
         let mut reader = BitReader::new(&[1, 2, 3]);
-        assert_eq!(reader.get(20), Ok(0x3_0201 & mask(20)));
-        assert_eq!(reader.get(5), Err(ENDS_EARLY));
-        assert_eq!(reader.get(4), Ok(0));
-        assert_eq!(reader.get(64), Err(ENDS_EARLY));
+        assert_eq!(reader.get(20), 0x3_0201);
+        assert_eq!(reader.finish(), Ok(()));
+        assert_eq!(reader.get(4), 0);
+        assert_eq!(reader.finish(), Ok(()));
+        assert_eq!(reader.get(64), 0);
+        assert_eq!(reader.finish(), Err(ENDS_EARLY));
+    }
+
+    #[test]
+    fn bits_that_are_left_over_are_an_error() {
+        let mut reader = BitReader::new(&[1, 2, 3]);
+        reader.skip(16);
+        assert_eq!(reader.finish(), Err(Malformed::Bytes("bits are left over")));
+        reader.skip(1);
+        assert_eq!(reader.finish(), Err(Malformed::Bytes("bits are left over")));
+        reader.skip(1);
+        assert_eq!(reader.finish(), Ok(()));
     }
 }

@@ -13,8 +13,9 @@
 pub(crate) mod bits;
 mod bytes;
 mod checksum;
+pub(crate) mod fields;
 
-pub(crate) use bytes::{ByteReader, put_i64, put_i128, put_u64, zigzag};
+pub(crate) use bytes::{ByteReader, put_i64, put_i128, put_u64, unzigzag, zigzag};
 pub(crate) use checksum::salted_crc32;
 
 /// Why bytes could not be decoded.
@@ -29,10 +30,17 @@ pub(crate) enum Malformed {
 /// Result of a decoder.
 pub(crate) type Decoded<T> = Result<T, Malformed>;
 
-/// The bytes of the worked example on a format page: its block of `hex`, explanations left out.
+/// The bytes of the first worked example on a format page.
 #[cfg(test)]
 pub(crate) fn hex_example(page: &str) -> Vec<u8> {
-    let block = page.split("```hex\n").nth(1).and_then(|rest| rest.split("```").next());
+    nth_hex_example(page, 0)
+}
+
+/// The bytes of a worked example on a format page: its block of `hex`, explanations left out.
+#[cfg(test)]
+pub(crate) fn nth_hex_example(page: &str, index: usize) -> Vec<u8> {
+    let block = page.split("```hex\n").skip(1).nth(index);
+    let block = block.and_then(|rest| rest.split("```").next());
     let bytes = block.unwrap_or_default().lines().flat_map(|line| {
         line.split("  ")
             .next()

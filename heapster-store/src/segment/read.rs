@@ -148,7 +148,7 @@ impl GroupColumn<'_> {
         values: Range<usize>,
         into: &mut Values,
     ) -> Result<()> {
-        decode_rows(cells.chunk, cells.count, values, into)
+        chunk::decode_rows(cells.chunk, cells.count, values, into)
             .map_err(|bad| self.segment.malformed_group(self.group, bad))
     }
 }
@@ -175,28 +175,4 @@ fn values_in(cells: &Cells<'_>, rows: &Range<usize>) -> Range<usize> {
         end = end.saturating_add(before(rows.end));
     }
     start..end
-}
-
-/// Decodes a range of the values of a chunk; replaces what `into` holds.
-fn decode_rows(
-    chunk: &[u8],
-    count: usize,
-    rows: Range<usize>,
-    into: &mut Values,
-) -> crate::codec::Decoded<()> {
-    chunk::decode(chunk, count, into)?;
-    keep(into, rows);
-    Ok(())
-}
-
-fn keep(values: &mut Values, kept: Range<usize>) {
-    fn clip<T>(list: &mut Vec<T>, kept: Range<usize>) {
-        list.truncate(kept.end);
-        list.drain(..kept.start.min(list.len()));
-    }
-    match values {
-        Values::Ints(values) => clip(values, kept),
-        Values::Floats(values) => clip(values, kept),
-        Values::Mixed(values) => clip(values, kept),
-    }
 }

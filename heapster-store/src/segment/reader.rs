@@ -225,7 +225,6 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] when the row group is damaged, [`Error::Io`],
     /// [`Error::UnsupportedVersion`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the merging of segments"))]
     pub(crate) fn rows(&self, labels: &Labels, group: &RowGroup) -> Result<SetRows> {
         let bytes = self.group_bytes(group, true)?;
         let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;

@@ -96,7 +96,6 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the index breaks a rule of the format.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the merging of segments"))]
     pub(crate) fn select(&self, selector: &Selector) -> Result<Vec<u32>> {
         Ok(self.select_numbers(selector, &[])?.iter().collect())
     }

@@ -1,5 +1,5 @@
-//! Random operations against a map: whatever the order of appends, late rows, duplicates, flushes
-//! and reopenings, a read gives what the last append said.
+//! Random operations against a map: whatever the order of appends, late rows, duplicates, flushes,
+//! merges and reopenings, a read gives what the last append said.
 
 use heapster_core::series::{Row, rows_of};
 use heapster_core::{
@@ -16,6 +16,8 @@ enum Op {
     Append(i64, Vec<Row>),
     Flush,
     Maintain,
+    Compact,
+    CompactAll,
     Reopen,
     Die,
 }
@@ -48,6 +50,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(minute, rows)| Op::Append(NOON + minute * MINUTE, rows)),
         1 => Just(Op::Flush),
         1 => Just(Op::Maintain),
+        2 => Just(Op::Compact),
+        1 => Just(Op::CompactAll),
         1 => Just(Op::Reopen),
         1 => Just(Op::Die),
     ]
@@ -81,6 +85,8 @@ proptest! {
                 }
                 Op::Flush => drop(store.flush().unwrap()),
                 Op::Maintain => drop(store.maintain().unwrap()),
+                Op::Compact => drop(store.compact().unwrap()),
+                Op::CompactAll => drop(store.compact_all().unwrap()),
                 Op::Reopen => {
                     store.close().unwrap();
                     store = Store::open(DIR, options()).unwrap();
@@ -105,6 +111,9 @@ proptest! {
         store.flush().unwrap();
         prop_assert_eq!(&contents(&store.snapshot()), &expected);
         prop_assert_eq!(&contents(&snapshot), &expected, "an old snapshot outlives a flush");
+        let _ = store.compact_all().unwrap();
+        prop_assert_eq!(&contents(&store.snapshot()), &expected);
+        prop_assert_eq!(&contents(&snapshot), &expected, "an old snapshot outlives a merge");
         prop_assert!(store.verify().is_empty());
     }
 }
