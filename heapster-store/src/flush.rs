@@ -19,7 +19,7 @@ use crate::head::encode::Encoder;
 use crate::head::{Head, HeadSet, latest_of_each_time, push_value};
 use crate::maintenance::Upkeep;
 use crate::paths::{Paths, temporary};
-use crate::recovery::{random_number, set_aside};
+use crate::recovery::{random_number, range_of, set_aside};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
 use crate::snapshot::View;
@@ -103,6 +103,9 @@ impl Store {
         let mut manifest = upkeep.manifest.clone();
         manifest.wal_floor = active.generation;
         manifest.add(&sealed);
+        for segment in &sealed {
+            manifest.mark_stale(range_of(segment.info()));
+        }
         let published = self.publish(upkeep, manifest, sealed.clone());
         published.inspect_err(|_| self.discard(&sealed))?;
         upkeep.is_frozen_pending = false;
@@ -150,9 +153,9 @@ impl Store {
             sets.extend(head.all_sets());
         }
         // Stable: the sets of one label set stay in the order of their generations.
-        sets.sort_by(|a, b| a.labels.cmp(&b.labels));
+        sets.sort_by(|a, b| a.cmp_labels(b));
         self.write_days(first_id, &|show| {
-            for same in sets.chunk_by(|a, b| a.labels == b.labels) {
+            for same in sets.chunk_by(|a, b| a.cmp_labels(b).is_eq()) {
                 if let Some(rows) = rows_of_set(same) {
                     show(&rows)?;
                 }
@@ -306,7 +309,7 @@ pub(crate) fn create_wal(vfs: &dyn Vfs, paths: &Paths, generation: u64) -> Resul
 
 /// All rows of one label set; `same` in the order of generations.
 fn rows_of_set(same: &[Arc<HeadSet>]) -> Option<SetRows> {
-    let labels: Labels = same.first()?.labels.clone();
+    let labels: Labels = same.first()?.labels();
     let mut columns: Vec<Column> = Vec::new();
     // The newest generation first, so that its kind is kept.
     for set in same.iter().rev() {

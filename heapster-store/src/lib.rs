@@ -21,6 +21,7 @@
 //!
 //! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
 //! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
+//! [`backup`] copies a store through such a reader, and [`restore`] makes a store of it again.
 //!
 //! # Example
 //!
@@ -58,8 +59,10 @@
 //! # Reading order
 //! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `segment`, `chunk`.
 
+mod backup;
 #[doc(hidden)]
 pub mod bench_support;
+mod cardinality;
 mod chunk;
 mod clock;
 mod codec;
@@ -68,6 +71,7 @@ mod error;
 mod flush;
 mod follower;
 mod head;
+mod import;
 mod maintenance;
 mod manifest;
 mod options;
@@ -86,12 +90,17 @@ mod tombstone;
 pub mod vfs;
 mod wal;
 
+pub use backup::{CopyReport, Progress, backup, restore};
+pub use cardinality::{Cardinality, LabelCardinality, MetricCardinality, PairCardinality};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
+pub use head::handle::SetHandle;
+pub use import::Import;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use reader::{ReaderOptions, StoreReader};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
-    AppendReport, CompactReport, MaintenanceReport, OpenReport, Quarantined, RefreshReport, Stats,
+    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
+    Quarantined, RefreshReport, Stats,
 };
 pub use store::Store;

@@ -1,12 +1,13 @@
 //! The explicit upkeep of a store: sync, flush when it is due, drop what is past its time, verify.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::recovery::set_aside;
-use crate::retention::{ClockWatch, is_expired};
+use crate::retention::{ClockWatch, Limits, expired, needed_by_next};
 use crate::segment::Segment;
 use crate::snapshot::View;
 use crate::stats::MaintenanceReport;
@@ -67,15 +68,19 @@ impl Store {
         let is_trusted = upkeep.watch.look(now, monotonic);
         let is_suspect = upkeep.watch.is_suspect();
         self.counters.lock().is_clock_suspect = is_suspect;
-        let retention = self.options.retention;
         let mut manifest = upkeep.manifest.clone();
         manifest.clock_probation = upkeep.watch.probation(monotonic);
         let is_clock_news = {
             let (before, now) = (upkeep.manifest.clock_probation, manifest.clock_probation);
             before.is_zero() != now.is_zero() || before.abs_diff(now) >= PROBATION_STEP
         };
-        if is_trusted {
-            manifest.segments.retain(|segment| !is_expired(segment, retention, now));
+        let trusted = is_trusted.then_some(now);
+        let tiers: BTreeSet<u8> = manifest.segments.iter().map(|segment| segment.tier).collect();
+        for tier in tiers {
+            let of_tier: Vec<_> = manifest.segments.iter().filter(|s| s.tier == tier).collect();
+            let needed_from = needed_by_next(&manifest, tier);
+            let gone = expired(&of_tier, self.limits(tier), trusted, needed_from);
+            manifest.segments.retain(|segment| !gone.contains(&segment.id));
         }
         let expired = upkeep.manifest.segments.len() - manifest.segments.len();
         if expired == 0 && !is_clock_news {
@@ -84,6 +89,14 @@ impl Store {
         self.publish(upkeep, manifest, Vec::new())?;
         self.counters.lock().expired_segments += expired as u64;
         Ok(expired)
+    }
+
+    /// How much of a tier is kept.
+    fn limits(&self, tier: u8) -> Limits {
+        match tier {
+            0 => Limits { age: self.options.retention, bytes: self.options.retention_bytes },
+            _ => Limits::default(),
+        }
     }
 
     /// Makes a manifest the store's, then shows readers what it names, then deletes the files of the

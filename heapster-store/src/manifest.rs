@@ -138,6 +138,25 @@ impl Manifest {
         }
     }
 
+    /// Notes that samples of a range came late or went: aggregates that were built of them have to
+    /// be built again.
+    pub fn mark_stale(&mut self, range: TimeRange) {
+        for tier in &mut self.tiers {
+            if range.is_empty() || range.start >= tier.built_to {
+                continue;
+            }
+            tier.stale.push(TimeRange::new(range.start, range.end.min(tier.built_to)));
+            tier.stale.sort_by_key(|range| range.start);
+            tier.stale.dedup_by(|next, last| {
+                let is_joined = next.start <= last.end;
+                if is_joined {
+                    last.end = last.end.max(next.end);
+                }
+                is_joined
+            });
+        }
+    }
+
     /// Writes both copies under temporary names and syncs them. An error leaves the store as it was.
     pub fn prepare(&self, vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         let bytes = self.to_bytes();

@@ -51,6 +51,10 @@ pub struct StoreOptions {
     /// How long samples are kept. Default: for ever, because a library that deletes surprises; the
     /// server sets 15 days. Whole segments go once their newest sample is past the age.
     pub retention: Retention,
+    /// Length of all segments of raw samples above which the oldest go, whole, whatever their age;
+    /// `None` for no limit. Default: none. The newest segment stays in any case, and the log and
+    /// what compaction needs for a while come on top.
+    pub retention_bytes: Option<u64>,
     /// Bytes of memory after which the head is flushed to a segment; 1 MiB to 16 GiB, default
     /// 64 MiB: two hours of about 200,000 series. Larger means larger segments, more memory and a
     /// longer replay after a crash; smaller means more and smaller segments.
@@ -81,6 +85,7 @@ impl Default for StoreOptions {
             vfs: Arc::new(RealVfs),
             clock: Arc::new(SystemClock::new()),
             retention: Retention::Forever,
+            retention_bytes: None,
             head_bytes_max: 64 << 20,
             flush_window: Duration::from_secs(2 * 3600),
             cold_after: Some(Duration::from_secs(2 * 86_400)),
@@ -107,7 +112,8 @@ impl StoreOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejected {
-    /// Older than [`StoreOptions::late_window`] allows.
+    /// Older than [`StoreOptions::late_window`] allows; of an import, older than
+    /// [`StoreOptions::retention`] keeps.
     TooOld,
     /// Further ahead of the clock than [`StoreOptions::future_max`] allows. Also what seconds or
     /// nanoseconds taken for milliseconds look like.
@@ -116,21 +122,24 @@ pub enum Rejected {
     LabelsTooLarge,
     /// The set would have more than 4,096 columns.
     TooManyColumns,
-    /// A column's name is empty or longer than 1 KiB.
+    /// A column's name is empty or longer than 1 KiB, or a handle has it twice.
     ColumnName,
     /// The head would have more sets than [`StoreOptions::sets_max`].
     TooManySets,
+    /// Rows of the set came in a falling order of time too often since the last flush: 256 times.
+    OutOfOrder,
 }
 
 impl Rejected {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TooOld,
         Self::TooFarAhead,
         Self::LabelsTooLarge,
         Self::TooManyColumns,
         Self::ColumnName,
         Self::TooManySets,
+        Self::OutOfOrder,
     ];
 
     /// A word for metrics and messages.
@@ -142,6 +151,7 @@ impl Rejected {
             Self::TooManyColumns => "too_many_columns",
             Self::ColumnName => "column_name",
             Self::TooManySets => "too_many_sets",
+            Self::OutOfOrder => "out_of_order",
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/LOCK  MANIFEST  MANIFEST.copy  wal/<generation>.wal  segments/<tier>/<id>.seg  quarantine/
+//! DIR/BACKUP in a backup
 //! ```
 //! Numbers have 16 hexadecimal digits, so that names sort as numbers do. A name that ends with
 //! `.tmp` is unfinished and may be removed at any time.
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the directory of raw segments.
 const RAW: &str = "raw";
+/// Name of the file that tells a backup from a store.
+pub(crate) const BACKUP: &str = "BACKUP";
 /// What the name of an unfinished file ends with.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
@@ -43,6 +46,11 @@ impl Paths {
     /// Both copies of the manifest, the first one first.
     pub fn manifests(&self) -> [PathBuf; 2] {
         [self.manifest(), self.manifest_copy()]
+    }
+
+    /// The file that tells a backup from a store.
+    pub fn backup_mark(&self) -> PathBuf {
+        self.root.join(BACKUP)
     }
 
     pub fn wal_dir(&self) -> PathBuf {

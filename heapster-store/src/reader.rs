@@ -47,10 +47,10 @@ impl Default for ReaderOptions {
 /// The rows that are not in segments yet are in memory here as well as in the writer.
 #[derive(Debug)]
 pub struct StoreReader {
-    vfs: Arc<dyn Vfs>,
+    pub(crate) vfs: Arc<dyn Vfs>,
     paths: Paths,
     /// Taken by one refresh at a time, before `shown`.
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
     shown: RwLock<Shown>,
 }
 
@@ -82,7 +82,8 @@ pub(crate) struct State {
     read: (u64, u64),
 }
 
-#[derive(Debug)]
+/// A segment that could not be opened.
+#[derive(Clone, Debug)]
 pub(crate) struct Missing {
     pub info: SegmentInfo,
     pub reason: String,
@@ -95,7 +96,7 @@ pub(crate) struct Missing {
 pub(crate) struct Log {
     pub generation: u64,
     path: PathBuf,
-    pub file: Box<dyn VfsFile>,
+    pub file: Arc<dyn VfsFile>,
     pub follower: Follower,
 }
 
@@ -313,7 +314,7 @@ impl State {
                 return Ok(false);
             };
             let follower = Follower::new(generation);
-            self.logs.insert(index, Log { generation, path, file, follower });
+            self.logs.insert(index, Log { generation, path, file: file.into(), follower });
         }
         Ok(true)
     }

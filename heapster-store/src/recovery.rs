@@ -21,7 +21,7 @@ use crate::head::encode::Encoder;
 use crate::maintenance::Upkeep;
 use crate::manifest::{Loaded, Manifest};
 use crate::options::StoreOptions;
-use crate::paths::{Paths, TEMPORARY, parse_segment, parse_wal};
+use crate::paths::{BACKUP, Paths, TEMPORARY, parse_segment, parse_wal};
 use crate::retention::ClockWatch;
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
@@ -104,7 +104,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
 }
 
 /// Creates the directory and makes its name durable, and those of the parents that were missing.
-fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+pub(crate) fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     let is_missing = |path: &Path| match vfs.list(path) {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
         Ok(_) => false,
@@ -138,6 +138,9 @@ fn check_is_ours(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         Err(source) => return Err(Error::io("list", dir, source)),
     };
     let has = |name: &str| entries.iter().any(|entry| entry.name == name);
+    if has(BACKUP) {
+        return Err(not_ours("it is a backup; restore it into another directory".to_owned()));
+    }
     if has("MANIFEST") || has("MANIFEST.copy") {
         return Ok(());
     }
@@ -155,7 +158,10 @@ fn check_is_ours(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-fn take_lock(vfs: &dyn Vfs, paths: &Paths) -> Result<Box<dyn std::fmt::Debug + Send + Sync>> {
+pub(crate) fn take_lock(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+) -> Result<Box<dyn std::fmt::Debug + Send + Sync>> {
     let path = paths.lock();
     vfs.lock(&path).map_err(|source| {
         if source.kind() != io::ErrorKind::WouldBlock {
@@ -303,6 +309,7 @@ fn quarantine(
     Ok(Quarantined { file, range: Some(range_of(info)), reason })
 }
 
+/// Times of the first and the last row of a segment.
 pub(crate) fn range_of(info: &SegmentInfo) -> TimeRange {
     TimeRange::new(Timestamp::from_millis(info.first), Timestamp::from_millis(info.last))
 }
@@ -350,7 +357,7 @@ pub(crate) fn set_aside(vfs: &dyn Vfs, paths: &Paths, path: &Path) -> Result<Str
 
 /// Removes what a crash left: unfinished files, segments no manifest names, log files that are in
 /// segments. They are never adopted. What cannot be removed is not worth failing for.
-fn remove_leftovers(
+pub(crate) fn remove_leftovers(
     vfs: &dyn Vfs,
     paths: &Paths,
     manifest: &Manifest,

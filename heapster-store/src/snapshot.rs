@@ -7,6 +7,7 @@ use hashbrown::HashSet;
 use heapster_core::storage::{SelectedSet, Selector, Snapshot, StorageError};
 use heapster_core::{Text, TimeRange};
 
+use crate::cardinality::{Cardinality, PartCardinality, Tally};
 use crate::error::Result;
 use crate::head::{FoundHeadSet, Head};
 use crate::manifest::Manifest;
@@ -72,6 +73,29 @@ impl StoreSnapshot {
         Self { view, seq }
     }
 
+    /// How many sets there are and what makes them many; at most `limit` names and pairs of each
+    /// kind.
+    ///
+    /// # Errors
+    /// The index could not be read.
+    ///
+    /// # Cost
+    /// Grows with the distinct names and values of labels, not with samples.
+    pub fn cardinality(&self, limit: usize) -> Result<Cardinality> {
+        let mut tally = Tally::default();
+        for segment in &self.view.segments {
+            let mut part = PartCardinality::new(limit);
+            segment.count_sets(&mut part)?;
+            tally.add(part);
+        }
+        for head in &self.view.heads {
+            let mut part = PartCardinality::new(limit);
+            head.count_sets(&mut part);
+            tally.add(part);
+        }
+        Ok(tally.finish(limit))
+    }
+
     /// Names out of every part of the store, sorted, each once.
     fn names(
         &self,
@@ -123,9 +147,7 @@ impl Snapshot for StoreSnapshot {
         self.names(
             selector,
             |segment, hidden| segment.label_names(selector, hidden),
-            |found, names| {
-                names.extend(found.set.labels.iter().map(|label| label.name.clone()));
-            },
+            |found, names| names.extend(found.set.label_texts().map(|(name, _)| name.clone())),
         )
     }
 
@@ -133,7 +155,7 @@ impl Snapshot for StoreSnapshot {
         self.names(
             selector,
             |segment, hidden| segment.label_values(label, selector, hidden),
-            |found, names| names.extend(found.set.labels.get(label).cloned()),
+            |found, names| names.extend(found.set.label(label).cloned()),
         )
     }
 

@@ -44,7 +44,7 @@ pub struct Stats {
     pub syncs: u64,
     /// Segments written since the store was opened.
     pub flushes: u64,
-    /// Segments deleted because of their age.
+    /// Segments deleted because of their age or for want of room in the budget.
     pub expired_segments: u64,
     /// Merges of segments.
     pub compactions: u64,
@@ -56,6 +56,8 @@ pub struct Stats {
     pub compacted_bytes_out: u64,
     /// Samples that merges left out because they were deleted.
     pub deleted_samples: u64,
+    /// Samples that imports wrote.
+    pub imported_samples: u64,
     /// Deletions that some segment still has samples of. Readers do not see these.
     pub tombstones: u64,
     /// Files that were found damaged or missing, when the store was opened or since.
@@ -118,7 +120,7 @@ impl AppendReport {
 pub struct MaintenanceReport {
     /// Whether the head became a segment.
     pub flushed: bool,
-    /// Segments deleted because of their age.
+    /// Segments deleted because of their age or for want of room in the budget.
     pub expired_segments: usize,
 }
 
@@ -186,6 +188,36 @@ impl RefreshReport {
     pub fn has_news(&self) -> bool {
         *self != Self::default()
     }
+}
+
+/// What a deletion found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeleteReport {
+    /// Segments with sets and times that are concerned; with none there was nothing to delete.
+    pub segments: usize,
+}
+
+/// What an import did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImportReport {
+    /// Samples that were taken. The next two are found when a part is complete, and not counted here
+    /// any more.
+    pub accepted: u64,
+    /// Samples that the part had with the same value. Samples that an earlier part or the store has
+    /// are accepted, and merged when read.
+    pub duplicate: u64,
+    /// Samples in whose place the part has a later one with another value.
+    pub replaced: u64,
+    /// Samples refused, by reason.
+    pub rejected: RejectedCounts,
+    /// Parts that were written: each became visible and durable as a whole.
+    pub parts: u64,
+    /// Segments that were written.
+    pub segments: u64,
+    /// Samples that were written.
+    pub written: u64,
 }
 
 /// What was found when the store was opened.

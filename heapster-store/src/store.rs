@@ -14,13 +14,14 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use heapster_core::series::{Row, RowRef, visit_rows};
 use heapster_core::storage::{Snapshot, Storage, StorageError};
-use heapster_core::{DataBatch, Labels, MetricValue, Text, Timestamp};
+use heapster_core::{DataBatch, Labels, MetricKind, MetricValue, Text, Timestamp, Value};
 use parking_lot::{Mutex, RwLock};
 
 use crate::compaction::Background;
 use crate::error::{Error, Result, with_causes};
 use crate::head::apply::Applier;
-use crate::head::encode::{Encoder, NotAdded};
+use crate::head::encode::{Encoder, NotAdded, check_columns, check_labels};
+use crate::head::handle::{ColumnLists, SetHandle};
 use crate::maintenance::Upkeep;
 use crate::options::{Ack, LateWindow, Rejected, StoreOptions};
 use crate::paths::Paths;
@@ -60,6 +61,9 @@ pub struct Store {
     /// Whether background work is to end.
     pub(crate) is_stopped: AtomicBool,
     pub(crate) counters: Mutex<Counters>,
+    columns: Mutex<ColumnLists>,
+    /// Number of the store in this process: [`ColumnLists::store`].
+    number: u64,
     pub(crate) opened: OpenReport,
     /// Held as long as the store lives. Last, so that it goes last.
     _lock: Box<dyn std::fmt::Debug + Send + Sync>,
@@ -91,6 +95,7 @@ pub(crate) struct Counters {
     pub expired_segments: u64,
     pub compactions: u64,
     pub compacted: CompactReport,
+    pub imported_samples: u64,
     pub is_clock_suspect: bool,
     pub last_error: Option<String>,
 }
@@ -126,6 +131,7 @@ impl Store {
         let segments = parts.view.segments.iter().map(|segment| segment.info().last);
         let heads = parts.view.heads.iter().filter_map(|head| head.bounds());
         let newest = segments.chain(heads.map(|bounds| bounds.end.as_millis())).max();
+        let columns = ColumnLists::new();
         Self {
             options: parts.options,
             paths: parts.paths,
@@ -139,6 +145,8 @@ impl Store {
             poisoned_by: OnceLock::new(),
             is_stopped: AtomicBool::new(false),
             counters: Mutex::default(),
+            number: columns.store(),
+            columns: Mutex::new(columns),
             opened: parts.opened,
             _lock: parts.lock,
         }
@@ -166,7 +174,7 @@ impl Store {
     /// # Panics
     /// Never, unless an invariant of the store is broken.
     pub fn append(&self, batch: &DataBatch, ack: Ack) -> Result<AppendReport> {
-        let rows = |add: &mut Add<'_>| visit_rows(batch.sets.values(), add);
+        let rows = |add: &mut Add<'_>| visit_rows(batch.sets.values(), |row| add(Given::Row(row)));
         self.append_all(batch.timestamp, rows, ack)
     }
 
@@ -185,7 +193,55 @@ impl Store {
             rows.into_iter().try_for_each(|row| {
                 cells.clear();
                 cells.extend(row.cells.iter().map(|(name, metric)| (name, *metric)));
-                add(RowRef { labels: &row.labels, own: None, cells: &cells })
+                add(Given::Row(RowRef { labels: &row.labels, own: None, cells: &cells }))
+            })
+        };
+        self.append_all(at, rows, ack)
+    }
+
+    /// Prepares appends to one set by [`Store::append_dense`]: its labels, and the names and kinds
+    /// of the columns that rows will have, in the order of their values.
+    ///
+    /// Nothing is written, and the set need not be in the store. A set may have several handles, with
+    /// other columns for example.
+    ///
+    /// # Errors
+    /// [`Error::Unregistrable`]: the labels or columns are beyond the limits.
+    pub fn register(&self, labels: &Labels, columns: &[(Text, MetricKind)]) -> Result<SetHandle> {
+        let checked = check_labels(labels).and_then(|()| check_columns(columns));
+        checked.map_err(|reason| Error::Unregistrable { reason })?;
+        Ok(SetHandle::new(labels.clone(), &mut self.columns.lock(), columns))
+    }
+
+    /// Appends rows that share one timestamp, in any order: the fastest way.
+    ///
+    /// # Units and shape
+    /// A row has a value, or `None`, for each column of its handle, in the order in which they were
+    /// registered.
+    ///
+    /// # Errors
+    /// [`Error::ForeignHandle`], [`Error::RowWidth`]: a part of the rows before that one may be in
+    /// the store. Else as [`Store::append`].
+    ///
+    /// # Cost
+    /// The first row of a set after a flush looks its labels up; the others hash nothing and
+    /// allocate nothing. Rows in the order of the rows before are the fastest.
+    pub fn append_dense<'a>(
+        &self,
+        at: Timestamp,
+        rows: impl IntoIterator<Item = (&'a SetHandle, &'a [Option<Value>])>,
+        ack: Ack,
+    ) -> Result<AppendReport> {
+        let rows = |add: &mut Add<'_>| {
+            rows.into_iter().try_for_each(|(handle, values)| {
+                if !handle.belongs_to(self.number) {
+                    return Err(Error::ForeignHandle);
+                }
+                if values.len() != handle.width() {
+                    let (given, expected) = (values.len(), handle.width());
+                    return Err(Error::RowWidth { given, expected });
+                }
+                add(Given::Dense(handle, values))
             })
         };
         self.append_all(at, rows, ack)
@@ -203,7 +259,7 @@ impl Store {
         let mut report = AppendReport::default();
         if let Some(reason) = self.refusal(at) {
             rows(&mut |row| {
-                report.rejected.add(reason, row.cells.len() as u64);
+                report.rejected.add(reason, row.samples());
                 Ok(())
             })?;
             self.counters.lock().appended.add_all(&report);
@@ -233,17 +289,24 @@ impl Store {
         let mut repeated: HashMap<u32, Repeated> = HashMap::new();
         let mut pending = AppendReport::default();
         writer.begin_call(at);
-        rows(&mut |row| {
+        let added = rows(&mut |row| {
             if let Some(set) = writer.add(&row, &mut pending) {
-                let labels = || Repeated { labels: row.stored_labels(), cells: HashMap::new() };
-                repeated.entry(set).or_insert_with(labels).merge(row.cells, &mut pending);
+                row.with_cells(|row| {
+                    let labels = || Repeated { labels: row.stored_labels(), cells: HashMap::new() };
+                    repeated.entry(set).or_insert_with(labels).merge(row.cells, &mut pending);
+                });
             }
             if writer.encoder.bytes() > RECORD_BYTES {
                 self.commit(writer, at, &mut pending, report)?;
                 writer.begin(at);
             }
             Ok(())
-        })?;
+        });
+        if added.is_err() {
+            // The caller's rows are at fault, or the log: nothing of this record happened.
+            writer.undo();
+        }
+        added?;
         self.commit(writer, at, &mut pending, report)?;
         if repeated.is_empty() {
             return Ok(writer.next_seq - 1);
@@ -254,7 +317,7 @@ impl Store {
             cells.clear();
             cells.extend(row.cells.iter().map(|(name, metric)| (name, *metric)));
             let row = RowRef { labels: &row.labels, own: None, cells: &cells };
-            let again = writer.add(&row, &mut pending);
+            let again = writer.add(&Given::Row(row), &mut pending);
             assert_eq!(again, None, "bug: a merged row is not the only one of its set");
             if writer.encoder.bytes() > RECORD_BYTES {
                 self.commit(writer, at, &mut pending, report)?;
@@ -274,15 +337,15 @@ impl Store {
         report: &mut AppendReport,
     ) -> Result<()> {
         // Another thread's sync may have failed since this append began.
-        self.check_poison().inspect_err(|_| writer.encoder.undo())?;
+        self.check_poison().inspect_err(|_| writer.undo())?;
         if writer.encoder.is_empty() {
-            writer.encoder.undo();
+            writer.undo();
             report.add_all(&std::mem::take(pending));
             return Ok(());
         }
         writer.encoder.finish();
         if let Err(failed) = writer.wal.append(writer.encoder.record()) {
-            writer.encoder.undo();
+            writer.undo();
             if failed.leaves_debris {
                 self.poison("write");
             }
@@ -290,15 +353,12 @@ impl Store {
             report.rejected.add_all(&pending.rejected);
             return Err(failed.error);
         }
-        let (payload, texts) = (writer.encoder.payload(), writer.encoder.new_symbols());
-        let applied = writer.applier.apply_sharing(payload, texts);
-        let applied = applied.expect("bug: our own record is malformed (W5)");
-        assert_eq!(applied.lost_rows, 0, "bug: our own record refers to what is not there (W5)");
-        writer.encoder.settle();
+        writer.encoder.settle(&mut writer.applier);
+        let seq = writer.next_seq;
         writer.next_seq += 1;
         writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
         self.newest.fetch_max(at.as_millis(), Ordering::AcqRel);
-        self.visible.store(applied.seq, Ordering::Release);
+        self.visible.store(seq, Ordering::Release);
         report.add_all(&std::mem::take(pending));
         self.counters.lock().batches += 1;
         Ok(())
@@ -326,6 +386,11 @@ impl Store {
         let ahead = self.options.future_max.unwrap_or(FUTURE_SLACK);
         let believed = self.options.clock.now().saturating_add(ahead);
         (newest != i64::MIN).then(|| Timestamp::from_millis(newest).min(believed))
+    }
+
+    /// Remembers the time of the newest sample that something else than an append brought.
+    pub(crate) fn saw(&self, newest: Timestamp) {
+        self.newest.fetch_max(newest.as_millis(), Ordering::AcqRel);
     }
 
     fn apply_back_pressure(&self) -> Result<()> {
@@ -461,6 +526,7 @@ impl Store {
             compacted_bytes_in: counters.compacted.bytes_in,
             compacted_bytes_out: counters.compacted.bytes_out,
             deleted_samples: counters.compacted.deleted_samples,
+            imported_samples: counters.imported_samples,
             tombstones: view.tombstones.len() as u64,
             quarantined_files: self.opened.quarantined.len() as u64
                 + counters.compacted.damaged_segments as u64,
@@ -527,7 +593,35 @@ impl Storage for Store {
 }
 
 /// What takes the rows of a call one by one.
-type Add<'a> = dyn FnMut(RowRef<'_>) -> Result<()> + 'a;
+type Add<'a> = dyn FnMut(Given<'_>) -> Result<()> + 'a;
+
+/// A row as the caller gives it.
+enum Given<'a> {
+    Row(RowRef<'a>),
+    Dense(&'a SetHandle, &'a [Option<Value>]),
+}
+
+impl Given<'_> {
+    /// Number of samples.
+    fn samples(&self) -> u64 {
+        match self {
+            Given::Row(row) => row.cells.len() as u64,
+            Given::Dense(_, values) => values.iter().flatten().count() as u64,
+        }
+    }
+
+    /// The row with names and labels.
+    fn with_cells<R>(&self, then: impl FnOnce(&RowRef<'_>) -> R) -> R {
+        match self {
+            Given::Row(row) => then(row),
+            Given::Dense(handle, values) => {
+                let mut cells = Vec::new();
+                handle.cells(values, &mut cells);
+                then(&RowRef { labels: handle.labels(), own: None, cells: &cells })
+            }
+        }
+    }
+}
 
 /// What a call brought of a set after its first row.
 struct Repeated {
@@ -552,25 +646,33 @@ impl Repeated {
 
 impl Writer {
     fn begin_call(&mut self, at: Timestamp) {
-        self.encoder.begin_call(self.next_seq, at.as_millis());
+        self.encoder.begin_call(&mut self.applier, self.next_seq, at.as_millis());
     }
 
     fn begin(&mut self, at: Timestamp) {
-        self.encoder.begin(self.next_seq, at.as_millis());
+        self.encoder.begin(&self.applier, self.next_seq, at.as_millis());
+    }
+
+    fn undo(&mut self) {
+        self.encoder.undo(&mut self.applier);
     }
 
     /// Adds a row to the batch and its outcome to the report; gives the set of a row that has to
     /// wait because the call already had one of the set.
-    fn add(&mut self, row: &RowRef<'_>, report: &mut AppendReport) -> Option<u32> {
-        match self.encoder.add(&self.applier, row) {
+    fn add(&mut self, row: &Given<'_>, report: &mut AppendReport) -> Option<u32> {
+        let added = match row {
+            Given::Row(row) => self.encoder.add(&mut self.applier, row),
+            Given::Dense(handle, values) => {
+                self.encoder.add_dense(&mut self.applier, handle, values)
+            }
+        };
+        match added {
             Ok(outcome) => {
                 report.accepted += outcome.accepted;
                 report.duplicate += outcome.duplicate;
                 report.replaced += outcome.replaced;
             }
-            Err(NotAdded::Rejected(reason)) => {
-                report.rejected.add(reason, row.cells.len() as u64);
-            }
+            Err(NotAdded::Rejected(reason)) => report.rejected.add(reason, row.samples()),
             Err(NotAdded::Repeated(set)) => return Some(set),
         }
         None

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::Args;
 use heapster_core::series::Row;
-use heapster_core::{Labels, MetricValue, Text, Timestamp, key, metric};
-use heapster_store::{Ack, Clock, Store, StoreOptions, SystemClock};
+use heapster_core::{Labels, MetricKind, MetricValue, Text, Timestamp, key, metric};
+use heapster_store::{Ack, Clock, SetHandle, Store, StoreOptions, SystemClock};
 use serde_json::{Value, json};
 
 use super::store_run::{BatchClock, thread_cpu};
@@ -53,6 +53,9 @@ pub struct SeriesOptions {
     /// Labels are made anew for each scrape, as a collector does that decodes answers.
     #[arg(long)]
     pub fresh_labels: bool,
+    /// Rows are appended by handle.
+    #[arg(long, conflicts_with = "fresh_labels")]
+    pub handles: bool,
     /// MiB of memory after which the store flushes; its default when left out.
     #[arg(long)]
     pub head_mib: Option<usize>,
@@ -70,7 +73,7 @@ pub struct SeriesRun {
     series: u64,
     samples: u64,
     accepted: u64,
-    /// CPU time of the first scrape, which defines every set.
+    /// CPU time of the first scrape, which defines every set, with its maintenance.
     first_cpu: Duration,
     /// CPU time of the others.
     next_cpu: Duration,
@@ -124,11 +127,19 @@ impl SeriesRun {
             }
             let result = (0..options.scrapes).try_for_each(|scrape| {
                 cluster.step(scrape, options);
+                if options.handles {
+                    run.first_cpu += cluster.register(&store)?;
+                }
                 let at = START.saturating_add(RESOLUTION * scrape as u32);
                 clock.set(at);
                 run.scrape(&store, at, scrape, &cluster, options)?;
                 if !options.maintain {
+                    let before = thread_cpu();
                     store.maintain().map_err(io::Error::other)?;
+                    if scrape == 0 {
+                        // New sets get into the index.
+                        run.first_cpu += thread_cpu() - before;
+                    }
                 }
                 run.grown_end = memory()?.saturating_sub(empty);
                 run.grown_max = run.grown_max.max(run.grown_end);
@@ -159,9 +170,17 @@ impl SeriesRun {
         cluster: &Cluster,
         options: &SeriesOptions,
     ) -> io::Result<()> {
-        for rows in cluster.rows.chunks(options.batch.max(1)) {
+        let batch = options.batch.max(1);
+        for (number, rows) in cluster.rows.chunks(batch).enumerate() {
             let (wall, before) = (SystemClock::new(), thread_cpu());
-            let report = store.append_rows(at, rows, Ack::Buffered).map_err(io::Error::other)?;
+            let report = if options.handles {
+                let dense = cluster.dense[number * batch..].iter().take(batch);
+                let rows = dense.map(|(handle, values)| (handle, &values[..]));
+                store.append_dense(at, rows, Ack::Buffered)
+            } else {
+                store.append_rows(at, rows, Ack::Buffered)
+            };
+            let report = report.map_err(io::Error::other)?;
             let cpu = thread_cpu() - before;
             self.worst_append = self.worst_append.max(wall.monotonic());
             let samples = (rows.len() * COLUMNS.len()) as u64;
@@ -222,6 +241,8 @@ impl fmt::Display for SeriesRun {
 /// Containers with the labels a Kubernetes cluster gives them.
 struct Cluster {
     rows: Vec<Row>,
+    /// The rows by handle, if they are appended so.
+    dense: Vec<(SetHandle, [Option<heapster_core::Value>; COLUMNS.len()])>,
     /// The number of the container that each row is about.
     numbers: Vec<usize>,
     next_number: usize,
@@ -230,8 +251,13 @@ struct Cluster {
 
 impl Cluster {
     fn new(sets: usize) -> Self {
-        let mut cluster =
-            Self { rows: Vec::new(), numbers: Vec::new(), next_number: sets, random: 1 };
+        let mut cluster = Self {
+            rows: Vec::new(),
+            dense: Vec::with_capacity(sets),
+            numbers: Vec::new(),
+            next_number: sets,
+            random: 1,
+        };
         let names = COLUMNS.map(|(name, is_counter)| (Text::from_static(name), is_counter));
         cluster.numbers.extend(0..sets);
         cluster.rows.extend((0..sets).map(|number| {
@@ -275,6 +301,32 @@ impl Cluster {
                 *cell = value_after(old, column, random).into();
             }
         }
+    }
+
+    /// Registers the sets that are new, and puts the values where handles have them. Returns the
+    /// CPU time of the first.
+    fn register(&mut self, store: &Store) -> io::Result<Duration> {
+        let columns = COLUMNS.map(|(name, is_counter)| {
+            let kind = if is_counter { MetricKind::Cumulative } else { MetricKind::Gauge };
+            (Text::from_static(name), kind)
+        });
+        let before = thread_cpu();
+        for (index, row) in self.rows.iter().enumerate() {
+            let known = self.dense.get(index).map(|(handle, _)| handle.labels());
+            if known.and_then(Labels::identity) == row.labels.identity() && known.is_some() {
+                continue;
+            }
+            let handle = store.register(&row.labels, &columns).map_err(io::Error::other)?;
+            match self.dense.get_mut(index) {
+                Some(dense) => dense.0 = handle,
+                None => self.dense.push((handle, [None; COLUMNS.len()])),
+            }
+        }
+        let cpu = thread_cpu() - before;
+        for (row, (_, values)) in self.rows.iter().zip(&mut self.dense) {
+            *values = std::array::from_fn(|column| Some(row.cells[column].1.value));
+        }
+        Ok(cpu)
     }
 
     fn next_random(&mut self) -> u64 {
@@ -350,6 +402,7 @@ mod tests {
             batch: 30,
             replaced: 3,
             fresh_labels: true,
+            handles: false,
             head_mib: None,
             window: None,
             maintain: true,

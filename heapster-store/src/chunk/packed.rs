@@ -21,6 +21,8 @@ const HAS_EXCEPTIONS: u8 = 0x80;
 const EXCEPTION_VALUES_MIN: usize = 4;
 /// Units in the middle of a longer chunk that the codec is chosen by.
 const SAMPLED_UNITS: usize = 2;
+/// When a codec's numbers take more than a bit for so many values more than another's, it is out.
+const SPREAD_VALUES: usize = 2;
 const CODECS: [Codec; 3] = [Codec::Offsets, Codec::Deltas, Codec::Curves];
 
 /// How many values at the beginning of a unit are not packed.
@@ -53,7 +55,10 @@ impl Plan {
             values.iter().map(|value| divisor.divide(value.wrapping_sub(first))).collect();
         let sample = sample_of(&multiples);
         let mut best: Option<(Codec, Vec<UnitPlan>, usize)> = None;
-        for codec in CODECS {
+        let spreads = CODECS.map(|codec| (codec, spread(codec, sample)));
+        let narrow = spreads.iter().map(|(_, spread)| *spread).min().unwrap_or(0);
+        let narrow = narrow.saturating_add(sample.len() / SPREAD_VALUES);
+        for (codec, _) in spreads.into_iter().filter(|(_, spread)| *spread <= narrow) {
             let (units, cost) = plan_units(codec, sample);
             if best.as_ref().is_none_or(|(_, _, least)| cost < *least) {
                 best = Some((codec, units, cost));
@@ -107,6 +112,20 @@ fn plan_units(codec: Codec, multiples: &[i64]) -> (Vec<UnitPlan>, usize) {
         units.push(plan);
     }
     (units, cost.saturating_add(heads.len()))
+}
+
+/// About how many bits the packed numbers take, without fields and exceptions.
+fn spread(codec: Codec, multiples: &[i64]) -> usize {
+    let mut buffer = [0; UNIT];
+    let bits = multiples.chunks(UNIT).map(|unit| {
+        let numbers = residuals(codec, unit, &mut buffer);
+        let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
+        let mut middle = [at(numbers.len() / 4), at(numbers.len() / 2), at(numbers.len() * 3 / 4)];
+        middle.sort_unstable();
+        let [_, middle, _] = middle;
+        numbers.iter().map(|number| bits_of(number.abs_diff(middle)) as usize).sum::<usize>()
+    });
+    bits.sum()
 }
 
 /// What of a unit is packed.
@@ -213,27 +232,30 @@ impl UnitPlan {
         let mut best = Self { base: least, width: 0, exceptions: 0, high_width: 0 };
         let mut best_cost = usize::MAX;
         let mut narrowest = u32::MAX;
+        // Numbers are left outside by their distance from the middle one, the farthest first.
+        let median = at(len / 2);
+        let (mut low, mut high) = (0_usize, len.saturating_sub(1));
         for exceptions in 0..=len / EXCEPTION_VALUES_MIN {
-            // The narrowest window that leaves so many numbers outside.
-            let span = len.saturating_sub(exceptions).saturating_sub(1);
-            let windows = (0..=exceptions)
-                .map(|low| (at(low.saturating_add(span)).abs_diff(at(low)), at(low)));
-            let (window, base) = windows.min().unwrap_or((0, 0));
-            let width = bits_of(window);
-            if width >= narrowest {
-                continue;
-            }
-            narrowest = width;
-            let high = |number: i64| zigzag(high_of(number.wrapping_sub(base), width));
-            let high_width =
-                if exceptions == 0 { 0 } else { bits_of(high(least).max(high(greatest))) };
-            let plan = Self { base, width, exceptions, high_width };
-            let cost = plan.len(len);
-            if cost < best_cost {
-                (best, best_cost) = (plan, cost);
+            let (base, top) = (at(low), at(high));
+            let width = bits_of(top.abs_diff(base));
+            if width < narrowest {
+                narrowest = width;
+                let high = |number: i64| zigzag(high_of(number.wrapping_sub(base), width));
+                let high_width =
+                    if exceptions == 0 { 0 } else { bits_of(high(least).max(high(greatest))) };
+                let plan = Self { base, width, exceptions, high_width };
+                let cost = plan.len(len);
+                if cost < best_cost {
+                    (best, best_cost) = (plan, cost);
+                }
             }
             if width == 0 {
                 break;
+            }
+            if median.abs_diff(base) > top.abs_diff(median) {
+                low = low.wrapping_add(1);
+            } else {
+                high = high.wrapping_sub(1);
             }
         }
         best.count_exceptions(numbers);
@@ -394,6 +416,7 @@ struct Unit<'a> {
     width: u32,
     exceptions: usize,
     high_width: u32,
+    /// The exceptions and what follows them, so that the last ones need no care of their own.
     exception_bits: &'a [u8],
     fields: &'a [u8],
 }
@@ -413,11 +436,14 @@ impl<'a> Unit<'a> {
             high_width = u32::from(body.u8()?);
         }
         let width = u32::from(width & !HAS_EXCEPTIONS);
-        if width > WIDTH_MAX || exceptions > UNIT || high_width > WIDTH_MAX {
+        // A full field leaves nothing to an exception.
+        let is_full = width == WIDTH_MAX && exceptions > 0;
+        if width > WIDTH_MAX || exceptions > UNIT || high_width > WIDTH_MAX || is_full {
             return Err(Malformed::Bytes("a unit of packed integers is too wide"));
         }
         let exception_width = PLACE_BITS.wrapping_add(high_width);
-        let exception_bits = body.take(len_of(exceptions, exception_width))?;
+        let exception_bits = body.rest();
+        body.take(len_of(exceptions, exception_width))?;
         let fields = body.take(len_of(len.saturating_sub(order(codec)), width))?;
         Ok(Self { width, exceptions, high_width, exception_bits, fields })
     }
@@ -467,40 +493,58 @@ impl<'a> Unit<'a> {
             let high = unzigzag(bits.get(self.high_width));
             let slot =
                 packed.get_mut(place).ok_or(Malformed::Bytes("an exception has no value"))?;
-            if self.width < 64 {
-                *slot = slot.wrapping_add(high.wrapping_shl(self.width));
-            }
+            *slot = slot.wrapping_add(high.wrapping_shl(self.width));
         }
-        bits.finish()
+        Ok(())
     }
 }
 
 /// Differences become values; the first slot is the start whatever is in it.
 fn sum(slots: &mut [i64], start: i64, scale: i64) {
-    let Some((first, rest)) = slots.split_first_mut() else { return };
-    *first = start;
-    let mut value = start;
     if scale == 1 {
-        for slot in rest {
-            value = value.wrapping_add(*slot);
-            *slot = value;
-        }
+        add_up(slots, start, |difference| difference);
     } else {
-        for slot in rest {
-            value = value.wrapping_add(slot.wrapping_mul(scale));
-            *slot = value;
-        }
+        add_up(slots, start, |difference| difference.wrapping_mul(scale));
+    }
+}
+
+#[inline(always)]
+fn add_up(slots: &mut [i64], start: i64, scaled: impl Fn(i64) -> i64) {
+    let Some(first) = slots.first_mut() else { return };
+    *first = 0;
+    let mut value = start;
+    // By fours, so that only one addition in four waits for the one before.
+    let (fours, rest) = slots.as_chunks_mut::<4>();
+    for four in fours {
+        let [a, b, c, d] = four.map(&scaled);
+        let (ab, cd) = (a.wrapping_add(b), c.wrapping_add(d));
+        let parts = [a, ab, ab.wrapping_add(c), ab.wrapping_add(cd)];
+        *four = parts.map(|part| value.wrapping_add(part));
+        value = value.wrapping_add(ab.wrapping_add(cd));
+    }
+    for slot in rest {
+        value = value.wrapping_add(scaled(*slot));
+        *slot = value;
     }
 }
 
 /// Differences of differences become values; the second slot is the first difference.
 fn sum_twice(slots: &mut [i64], start: i64, scale: i64) {
+    if scale == 1 {
+        add_up_twice(slots, start, |difference| difference);
+    } else {
+        add_up_twice(slots, start, |difference| difference.wrapping_mul(scale));
+    }
+}
+
+#[inline(always)]
+fn add_up_twice(slots: &mut [i64], start: i64, scaled: impl Fn(i64) -> i64) {
     let Some((first, rest)) = slots.split_first_mut() else { return };
     *first = start;
-    let (mut value, mut delta) = (start, 0_i64);
+    let (mut value, mut difference) = (start, 0_i64);
     for slot in rest {
-        delta = delta.wrapping_add(*slot);
-        value = value.wrapping_add(delta.wrapping_mul(scale));
+        difference = difference.wrapping_add(*slot);
+        value = value.wrapping_add(scaled(difference));
         *slot = value;
     }
 }

@@ -1,10 +1,11 @@
 //! Integers that often stay as they are: runs, and a bit for each value that says whether it moved.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use crate::chunk::packed::{self, len_i64, len_u64};
 use crate::chunk::tag::{Codec, Tag};
-use crate::codec::bits::BitWriter;
+use crate::codec::bits::{BitReader, BitWriter, mask};
 use crate::codec::{ByteReader, Decoded, Malformed, put_i64, put_u64};
 
 /// When at most one of so many values equals the one before, a bit for each does not pay.
@@ -123,34 +124,28 @@ pub(super) fn decode_changes(
     let tag = Tag::from_byte(body.u8()?)?;
     let is_packed = matches!(tag.codec, Codec::Offsets | Codec::Deltas | Codec::Curves);
     let distinct = moves.before(count);
-    if !is_packed || tag.summary || moves.before(usize::MAX) != distinct {
+    if !is_packed || tag.summary || moves.word(followers) != 0 {
         return Err(Malformed::Bytes("changes are encoded in a way that is not allowed"));
     }
-    let (Some(last), Some((first_slot, slots))) = (rows.end.checked_sub(1), into.split_first_mut())
-    else {
-        return Ok(());
-    };
-    let (low, high) =
-        (moves.before(rows.start.saturating_add(1)), moves.before(last.saturating_add(1)));
-    let mut values = vec![0; high.saturating_sub(low).saturating_add(1)];
-    packed::decode(
-        tag,
-        body,
-        distinct.saturating_add(1),
-        low..high.saturating_add(1),
-        &mut values,
-    )?;
-    *first_slot = values.first().copied().unwrap_or(0);
-    let mut index = 0_usize;
-    let mut at = rows.start;
-    for slots in slots.chunks_mut(Moves::WORD) {
-        let mut word = moves.word(at);
+    let Some(last) = rows.len().checked_sub(1) else { return Ok(()) };
+    let low = moves.before(rows.start.saturating_add(1));
+    let high = moves.before(rows.start.saturating_add(last).saturating_add(1));
+    let wanted = low..high.saturating_add(1);
+    // The values that differ go to the end, from where they never are overtaken.
+    let mut from = into.len().saturating_sub(wanted.len());
+    let different = into.get_mut(from..).unwrap_or_default();
+    packed::decode(tag, body, distinct.saturating_add(1), wanted, different)?;
+    let all = Cell::from_mut(into).as_slice_of_cells();
+    let value = |from: usize| all.get(from).map_or(0, Cell::get);
+    let Some((first, later)) = all.split_first() else { return Ok(()) };
+    first.set(value(from));
+    for (index, slots) in later.chunks(Moves::WORD).enumerate() {
+        let mut word = moves.word(rows.start.saturating_add(index.saturating_mul(Moves::WORD)));
         for slot in slots {
-            index = index.wrapping_add((word & 1) as usize);
+            from = from.wrapping_add((word & 1) as usize);
             word >>= 1;
-            *slot = values.get(index).copied().unwrap_or(0);
+            slot.set(value(from));
         }
-        at = at.wrapping_add(Moves::WORD);
     }
     Ok(())
 }
@@ -162,26 +157,23 @@ struct Moves<'a> {
 
 impl Moves<'_> {
     /// Bits that [`Moves::word`] gives at least.
-    const WORD: usize = 57;
+    const WORD: usize = BitReader::PEEKED as usize;
 
     /// The bits from one on; past the end there are zeros.
     fn word(&self, at: usize) -> u64 {
-        let rest = self.bytes.get(at >> 3..).unwrap_or_default();
-        let mut word = [0; 8];
-        for (to, from) in word.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        u64::from_le_bytes(word).wrapping_shr((at & 7) as u32)
+        let mut bits = BitReader::new(self.bytes);
+        bits.skip(at as u32);
+        bits.peek()
     }
 
-    /// How many of the first `rows` values differ from the one before; all bits of a last byte
-    /// count when it has no more than `rows` values.
+    /// How many of the first `rows` values differ from the one before.
     fn before(&self, rows: usize) -> usize {
         let bits = rows.saturating_sub(1);
         let whole = self.bytes.get(..bits >> 3).unwrap_or(self.bytes);
-        let ones =
-            |bytes: &[u8]| bytes.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
-        let part = self.word(bits & !7) & crate::codec::bits::mask((bits & 7) as u32);
-        ones(whole).saturating_add(part.count_ones() as usize)
+        let (words, bytes) = whole.as_chunks::<8>();
+        let words = words.iter().map(|word| u64::from_le_bytes(*word).count_ones() as usize);
+        let bytes = bytes.iter().map(|byte| byte.count_ones() as usize);
+        let part = self.word(bits & !7) & mask((bits & 7) as u32);
+        words.chain(bytes).sum::<usize>().saturating_add(part.count_ones() as usize)
     }
 }

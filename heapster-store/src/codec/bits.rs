@@ -105,13 +105,18 @@ impl<'a> BitReader<'a> {
     #[inline]
     pub(crate) fn get(&mut self, width: u32) -> u64 {
         if width <= Self::PEEKED {
-            let value = self.peek() & mask(width);
-            self.skip(width);
-            return value;
+            return self.get_short(width);
         }
-        let low = self.get(HALF);
-        let high = self.get(width.wrapping_sub(HALF));
+        let low = self.get_short(HALF);
+        let high = self.get_short(width.wrapping_sub(HALF));
         low | high.wrapping_shl(HALF)
+    }
+
+    #[inline]
+    fn get_short(&mut self, width: u32) -> u64 {
+        let value = self.peek() & mask(width);
+        self.skip(width);
+        value
     }
 
     /// Fails unless what was read was there, and only the zero bits that fill up the last byte are

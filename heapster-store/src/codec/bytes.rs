@@ -101,6 +101,9 @@ impl<'a> ByteReader<'a> {
             self.bytes = rest;
             return Ok(u64::from(byte));
         }
+        if let Some(value) = self.medium_u64() {
+            return Ok(value);
+        }
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -116,6 +119,24 @@ impl<'a> ByteReader<'a> {
         Err(VARINT_TOO_LONG)
     }
 
+    /// A variable-length integer of up to eight bytes that lies before others, all at once.
+    #[inline]
+    fn medium_u64(&mut self) -> Option<u64> {
+        let word = u64::from_le_bytes(*self.bytes.first_chunk::<8>()?);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return None;
+        }
+        // From the first bit to the first byte without the sign that more follow.
+        let bits = word & (ends ^ ends.wrapping_sub(1)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let pairs = bits & 0x007f_007f_007f_007f | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+        let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+        let value = fours & 0x0000_0000_0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+        let len = (ends.trailing_zeros() >> 3).wrapping_add(1) as usize;
+        self.bytes = self.bytes.get(len..).unwrap_or_default();
+        Some(value)
+    }
+
     /// What [`put_i64`] wrote.
     pub(crate) fn i64(&mut self) -> Decoded<i64> {
         self.u64().map(unzigzag)
@@ -123,6 +144,9 @@ impl<'a> ByteReader<'a> {
 
     /// What [`put_i128`] wrote.
     pub(crate) fn i128(&mut self) -> Decoded<i128> {
+        if let Some(value) = self.medium_u64() {
+            return Ok(i128::from(unzigzag(value)));
+        }
         let mut value = 0_u128;
         for shift in (0..128).step_by(7) {
             let byte = self.u8()?;
@@ -163,7 +187,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn integers_survive(a: u64, b: i64, c: i128) {
+        fn integers_survive(a: u64, b: i64, c: i128, shift in 0_u32..128) {
+            let (a, b, c) = (a >> (shift % 64), b >> (shift % 64), c >> shift);
             let mut out = Vec::new();
             put_u64(&mut out, a);
             put_i64(&mut out, b);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use heapster_core::{MatchTexts, Matcher, Text};
 
-use super::HeadSet;
+use super::{HeadSet, Layout};
+use crate::cardinality::{LabelCardinality, Most, PartCardinality};
 
 /// Postings of the sets of one head. Sets are numbered as they come.
 #[derive(Debug, Default)]
@@ -29,26 +30,27 @@ impl Index {
     pub fn add(&mut self, new: Vec<Arc<HeadSet>>) {
         let first = self.sets.len() as u32;
         for (number, set) in (first..).zip(&new) {
-            for label in set.labels.iter().filter(|label| !label.value.is_empty()) {
-                let values = match self.by_label.get_mut(&label.name) {
+            for (name, value) in set.label_texts().filter(|(_, value)| !value.is_empty()) {
+                let values = match self.by_label.get_mut(name) {
                     Some(values) => values,
-                    None => self.by_label.entry(label.name.clone()).or_default(),
+                    None => self.by_label.entry(name.clone()).or_default(),
                 };
-                match values.get_mut(&label.value) {
+                match values.get_mut(value) {
                     Some(postings) => postings.push(number),
-                    None => drop(values.insert(label.value.clone(), vec![number])),
+                    None => drop(values.insert(value.clone(), vec![number])),
                 }
             }
         }
         self.sets.extend(new);
         let mut added: Vec<u32> = (first..self.sets.len() as u32).collect();
-        let labels = |number: &u32| &self.sets[*number as usize].labels;
-        added.sort_unstable_by(|a, b| labels(a).cmp(labels(b)));
+        let set = |number: &u32| &self.sets[*number as usize];
+        added.sort_unstable_by(|a, b| set(a).cmp_labels(set(b)));
         let mut order = Vec::with_capacity(self.sets.len());
         let mut rest = self.order.as_slice();
         for number in added {
-            let (before, after) =
-                rest.split_at(rest.partition_point(|other| labels(other) < labels(&number)));
+            let (before, after) = rest.split_at(
+                rest.partition_point(|other| set(other).cmp_labels(set(&number)).is_lt()),
+            );
             order.extend_from_slice(before);
             order.push(number);
             rest = after;
@@ -74,6 +76,37 @@ impl Index {
         numbers.retain(|number| satisfies(&self.sets[*number as usize], &mut matchers));
         numbers.sort_unstable_by_key(|number| self.places[*number as usize]);
         numbers.into_iter().map(|number| Arc::clone(&self.sets[number as usize])).collect()
+    }
+
+    /// Tells `of` how many sets have each metric and each label.
+    pub fn count_sets(&self, of: &mut PartCardinality) {
+        of.sets = self.sets.len() as u64;
+        // Few layouts, each of many sets.
+        let mut layouts: HashMap<*const Layout, (Arc<Layout>, u64)> = HashMap::new();
+        for set in &self.sets {
+            let layout = set.layout();
+            layouts.entry(Arc::as_ptr(&layout)).or_insert((layout, 0)).1 += 1;
+        }
+        let mut metrics: HashMap<&Text, u64> = HashMap::new();
+        for (layout, sets) in layouts.values() {
+            layout
+                .columns
+                .iter()
+                .for_each(|column| *metrics.entry(&column.name).or_default() += sets);
+        }
+        metrics.into_iter().for_each(|(name, sets)| of.metric(name.clone(), sets));
+        for (name, values) in &self.by_label {
+            let mut most = Most::new(of.limit);
+            let mut sets = 0;
+            for (value, postings) in values {
+                sets += postings.len() as u64;
+                most.add(postings.len() as u64, value);
+            }
+            for (sets, value) in most.into_sorted() {
+                of.pair(name.clone(), value.clone(), sets);
+            }
+            of.label(LabelCardinality { name: name.clone(), values: values.len() as u64, sets });
+        }
     }
 
     /// Numbers of the sets that satisfy one of the matchers, each once; `None` when none of the
@@ -123,9 +156,10 @@ impl<'a> Memo<'a> {
 
     fn matches(&mut self, set: &HeadSet) -> bool {
         if !matches!(self.matcher.texts(), MatchTexts::BeginningWith(_)) {
-            return self.matcher.matches(set.labels.value(self.matcher.name()));
+            let value = set.label(self.matcher.name()).map_or("", Text::as_str);
+            return self.matcher.matches(value);
         }
-        let Some(value) = set.labels.get(self.matcher.name()) else {
+        let Some(value) = set.label(self.matcher.name()) else {
             return self.matcher.matches_absent();
         };
         if let Some(matches) = self.tried.get(value) {

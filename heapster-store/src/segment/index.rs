@@ -90,8 +90,14 @@ impl<'a> Index<'a> {
     /// The labels of a set.
     pub(super) fn labels(&self, set: u32) -> Result<Labels> {
         let (names, values) = self.label_ranks(set)?;
-        let labels = names.iter().zip(values);
-        labels.map(|((_, name), rank)| Ok((name.clone(), self.text(rank?)?))).collect()
+        let mut symbols = self.symbols.reader();
+        let mut labels: Vec<(Text, Text)> = Vec::with_capacity(names.len());
+        for ((_, name), rank) in names.iter().zip(values) {
+            let value = symbols.get(rank?);
+            let value = value.map_err(|bad| self.segment.malformed(Section::Symbols, bad))?;
+            labels.push((name.clone(), value.into()));
+        }
+        Ok(labels.into_iter().collect())
     }
 
     /// Calls `each` with the row groups of a set, in time order.

@@ -259,6 +259,28 @@ impl Segment {
         Ok((times, columns, cells))
     }
 
+    /// Bytes of the file as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when the file does not have them.
+    pub(crate) fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>> {
+        self.source.bytes(offset, len).map_err(|error| Error::io("read", &self.path, error))
+    }
+
+    /// Checks the checksum of every row group, without decoding, and hands over each error.
+    pub(crate) fn check_groups(&self, found: &mut dyn FnMut(Error)) {
+        for set in 0..self.sets() {
+            match self.row_groups(set) {
+                Ok(groups) => groups
+                    .iter()
+                    // The bytes are to be seen as they are now.
+                    .filter_map(|group| self.group_bytes(group, false).err())
+                    .for_each(&mut *found),
+                Err(error) => found(error),
+            }
+        }
+    }
+
     /// The sections, ready to be looked up.
     pub(super) fn index(&self) -> Result<Index<'_>> {
         Index::parse(self)

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use heapster_core::storage::{Columns, Selector};
 use heapster_core::{MatchTexts, Matcher, Text, TimeRange, Timestamp};
 
+use crate::cardinality::{LabelCardinality, Most, PartCardinality};
 use crate::codec::{Decoded, Malformed};
 use crate::error::{Error, Result};
 use crate::segment::Segment;
@@ -205,20 +206,54 @@ impl Segment {
         let Some(name) = index.rank(label)? else { return Ok(Vec::new()) };
         let sets = self.select_numbers(selector, hidden)?;
         let lists = index.postings.values_of(name).map_err(|bad| index.bad(bad))?;
-        let mut ranks = BTreeSet::new();
+        let mut ranks = Vec::new();
         if sets.count() < lists.len() {
             for set in sets.iter() {
                 ranks.extend(index.value_of(set, name)?);
             }
+            ranks.sort_unstable();
+            ranks.dedup();
         } else {
             let is_all = sets.count() == self.sets() as usize;
             for list in lists {
                 if is_all || !sets.intersect(&index.list(list)?).is_empty() {
-                    ranks.insert(index.postings.value(list).map_err(|bad| index.bad(bad))?);
+                    ranks.push(index.postings.value(list).map_err(|bad| index.bad(bad))?);
                 }
             }
         }
         index.texts(ranks)
+    }
+
+    /// Tells `of` how many sets have each metric and each label.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the index breaks a rule of the format.
+    pub(crate) fn count_sets(&self, of: &mut PartCardinality) -> Result<()> {
+        let index = self.index()?;
+        let postings = index.postings;
+        of.sets = u64::from(self.sets());
+        for list in postings.metrics() {
+            let name = postings.value(list).map_err(|bad| index.bad(bad))?;
+            of.metric(index.text(name)?, index.list(list)?.count() as u64);
+        }
+        for name in 0..postings.names_len() {
+            let name = postings.name(name).map_err(|bad| index.bad(bad))?;
+            let lists = postings.values_of(name).map_err(|bad| index.bad(bad))?;
+            let mut label = LabelCardinality { name: index.text(name)?, values: 0, sets: 0 };
+            // Only of the values with the most sets the text is needed.
+            let mut most = Most::new(of.limit);
+            for list in lists {
+                let sets = index.list(list)?.count() as u64;
+                label.values = label.values.saturating_add(1);
+                label.sets = label.sets.saturating_add(sets);
+                most.add(sets, postings.value(list).map_err(|bad| index.bad(bad))?);
+            }
+            for (sets, value) in most.into_sorted() {
+                of.pair(label.name.clone(), index.text(value)?, sets);
+            }
+            of.label(label);
+        }
+        Ok(())
     }
 
     /// Whether all of the segment lies in a range.

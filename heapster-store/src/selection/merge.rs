@@ -3,10 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use heapster_core::Labels;
-
 use super::{Source, SourceSets};
 use crate::error::Result;
+use crate::head::HeadSet;
 use crate::segment::LabelReader;
 
 /// Calls `each` with the sets in the order of labels, those with the same labels together: numbers
@@ -61,7 +60,7 @@ struct Front<'a> {
 /// The labels of the next set.
 enum Current<'a> {
     Segment(Box<LabelReader<'a>>),
-    Head(Option<&'a Labels>),
+    Head(Option<&'a HeadSet>),
 }
 
 impl Front<'_> {
@@ -72,9 +71,9 @@ impl Front<'_> {
                 let Some(found) = found.sets.get(self.at) else { return Ok(None) };
                 labels.load(found.set)?;
             }
-            (SourceSets::Head(sets), Current::Head(labels)) => {
+            (SourceSets::Head(sets), Current::Head(set)) => {
                 let Some(found) = sets.get(self.at) else { return Ok(None) };
-                *labels = Some(&found.set.labels);
+                *set = Some(&found.set);
             }
             _ => unreachable!("bug: the labels of a source are of another kind than its sets"),
         }
@@ -84,9 +83,9 @@ impl Front<'_> {
     fn label(&self, index: usize) -> Option<(&str, &str)> {
         match &self.labels {
             Current::Segment(labels) => labels.get(index),
-            Current::Head(labels) => {
-                let label = labels.as_ref()?.iter().as_slice().get(index)?;
-                Some((&label.name, &label.value))
+            Current::Head(set) => {
+                let (name, value) = set.as_ref()?.label_at(index)?;
+                Some((name, value))
             }
         }
     }

@@ -22,6 +22,7 @@ use heapster_core::storage::{
     Column, ColumnCursor, Run, Samples, SelectedSet, Selector, StorageError, Values,
 };
 use heapster_core::{Labels, TimeRange, Timestamp, Value};
+use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::head::FoundHeadSet;
@@ -152,6 +153,9 @@ struct Selected {
     parts: Range<usize>,
     columns: Arc<[Column]>,
     labels: OnceLock<Labels>,
+    /// Columns of heads that were decoded together with the one that was asked for, by rank of the
+    /// source: a row of a head has all columns in one piece. Each is given out once.
+    decoded: Mutex<Vec<(u32, Vec<Option<Samples>>)>>,
 }
 
 impl SelectedSet for Selected {
@@ -159,7 +163,7 @@ impl SelectedSet for Selected {
         self.labels.get_or_init(|| {
             // Labels of a head are there already, and heads are likely to be the last part.
             match self.parts().last().map(|part| (&part.rows, part.source)) {
-                Some((Rows::Head(found), _)) => found.set.labels.clone(),
+                Some((Rows::Head(found), _)) => found.set.labels(),
                 // The strings were checked when the segment was opened and the set when it was
                 // found, so nothing is left that could fail.
                 Some((Rows::Group(group, _), source)) => {
@@ -182,13 +186,19 @@ impl SelectedSet for Selected {
 
     fn last(&self, column: usize) -> Result<Option<(Timestamp, Value)>, StorageError> {
         assert!(column < self.columns.len(), "the set has no column {column}");
+        let mut samples = Samples::default();
+        if let [part] = self.parts() {
+            return match self.has(part, column) {
+                true => self.last_of(part, column, &mut samples),
+                false => Ok(None),
+            };
+        }
         let mut runs = Vec::new();
         let mut from = 0;
         while let Some((parts, is_alone)) = next_run(self, column, from) {
             from = parts.end;
             runs.push((parts, is_alone));
         }
-        let mut samples = Samples::default();
         for (parts, is_alone) in runs.into_iter().rev() {
             let part = &self.parts()[parts.start];
             let last = match is_alone {
@@ -267,17 +277,35 @@ impl Selected {
     }
 
     fn decode(&self, part: &Part, column: usize, into: &mut Samples) -> Result<(), StorageError> {
-        let Selection { range, clocks, seq, .. } = &*self.selection;
+        let Selection { range, clocks, .. } = &*self.selection;
         if let Some((column, hidden)) = self.group_column(part, column) {
             column.decode(range, clocks, into).map_err(StorageError::new)?;
             for one in hidden.iter().filter(|one| one.touches(column.group)) {
                 remove(into, &one.range);
             }
         } else if let Rows::Head(found) = &part.rows {
-            let wanted = std::slice::from_ref(&self.columns[column]);
-            *into = found.set.read(wanted, *range, *seq).into_iter().next().unwrap_or_default();
+            *into = self.decode_head(part.source, found, column);
         }
         Ok(())
+    }
+
+    fn decode_head(&self, source: u32, found: &FoundHeadSet, column: usize) -> Samples {
+        let read = |columns| found.set.read(columns, self.selection.range, self.selection.seq);
+        if let [only] = &*self.columns {
+            return read(std::slice::from_ref(only)).pop().unwrap_or_default();
+        }
+        let mut decoded = self.decoded.lock();
+        let place = decoded.iter().position(|(other, _)| *other == source);
+        let place = place.unwrap_or_else(|| {
+            decoded.push((source, Vec::new()));
+            decoded.len() - 1
+        });
+        let (_, samples) = &mut decoded[place];
+        if let Some(samples) = samples.get_mut(column).and_then(Option::take) {
+            return samples;
+        }
+        *samples = read(&self.columns).into_iter().map(Some).collect();
+        samples[column].take().unwrap_or_default()
     }
 
     /// The newest sample of a part.
@@ -459,6 +487,7 @@ impl<'a> Builder<'a> {
                 parts,
                 columns: Arc::clone(self.columns.get(columns)),
                 labels: OnceLock::new(),
+                decoded: Mutex::default(),
             })
         };
         self.sets.into_iter().map(set).collect()

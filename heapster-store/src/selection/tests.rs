@@ -216,7 +216,7 @@ fn some_selector() -> impl Strategy<Value = Selector> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
 
     #[test]
     fn a_selection_reads_as_a_map_does(
@@ -286,4 +286,21 @@ fn a_run_that_a_deletion_touches_has_no_summary() {
     assert_eq!(summary_of(&snapshot).map(|summary| summary.count), Some(200));
     let (snapshot, _) = build(&[append, Op::Delete { set: Some(1), start: 50, len: 10 }]);
     assert_eq!(summary_of(&snapshot), None);
+}
+
+#[test]
+fn cardinality_is_that_of_the_part_with_the_most() {
+    let append = |set, columns| Op::Append { set, columns, start: 0, rows: 1, value: 1 };
+    let ops = [append(0, 7), append(1, 1), append(3, 3), Op::Flush, append(0, 1), append(4, 1)];
+    let (snapshot, _) = build(&ops);
+    let found = snapshot.cardinality(2).unwrap();
+    assert_eq!((found.sets, found.series), (3, 6));
+    let metrics: Vec<_> = found.metrics.iter().map(|one| (one.name.as_str(), one.sets)).collect();
+    assert_eq!(metrics, [("a", 3), ("b", 2)]);
+    let labels = found.labels.iter().map(|one| (one.name.as_str(), one.values, one.sets));
+    // Of "zone" the head has no value, since empty ones are not counted there.
+    assert_eq!(labels.collect::<Vec<_>>(), [("type", 3, 3), ("zone", 3, 3)]);
+    let pairs: Vec<_> =
+        found.pairs.iter().map(|one| (one.name.as_str(), one.value.as_str(), one.sets)).collect();
+    assert_eq!(pairs, [("app", "app-0", 3), ("pod", "pod-0", 2)]);
 }

@@ -1,8 +1,11 @@
 //! The promises of the store, one module each.
 
+mod backup;
 mod basics;
 mod compaction;
+mod deletion;
 mod durability;
+mod import;
 mod killed;
 mod model;
 mod opening;
