@@ -1,5 +1,6 @@
 //! Segments: immutable files that hold the rows of many sets for one stretch of time of one tier.
 
+mod census;
 mod clock_cache;
 mod clocks;
 mod format;
@@ -10,6 +11,7 @@ mod postings;
 mod read;
 mod reader;
 mod row_group;
+mod rows;
 mod select;
 mod sets;
 mod source;
@@ -21,10 +23,12 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use census::{CodecCensus, TierCensus};
 pub(crate) use clock_cache::ClockCache;
 pub(crate) use label_reader::LabelReader;
 pub(crate) use read::GroupColumn;
 pub(crate) use reader::{RowGroup, Segment};
+pub(crate) use rows::GroupReader;
 pub(crate) use select::{Found, Hidden};
 pub(crate) use writer::SegmentWriter;
 

@@ -7,6 +7,7 @@
 )]
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use heapster_core::storage::{Column, Values};
 use heapster_core::{Labels, Text, TimeRange, Timestamp};
 
 use crate::chunk;
-use crate::codec::{ByteReader, Malformed, salted_crc32};
+use crate::codec::{ByteReader, Decoded, Malformed, salted_crc32};
 use crate::error::{Error, Result};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::SegmentInfo;
@@ -128,17 +129,7 @@ impl Segment {
         }
         let footer = Footer::decode(&footer, footer_start)
             .map_err(|malformed| malformed_at(path, footer_start, malformed))?;
-        let info = SegmentInfo {
-            id: footer.id,
-            tier: footer.tier,
-            is_cold: footer.is_cold,
-            len,
-            crc,
-            first: footer.first,
-            last: footer.last,
-            sets: footer.sets,
-            samples: footer.samples,
-        };
+        let info = info_of(&footer, len, crc);
         if info != *expected {
             return Err(Error::corrupt(
                 path,
@@ -157,6 +148,26 @@ impl Segment {
         };
         segment.check_sections()?;
         Ok(segment)
+    }
+
+    /// Opens a file that no manifest tells of, by what it says of itself.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub(crate) fn open_unnamed(vfs: &dyn Vfs, path: &Path) -> Result<Self> {
+        let source = Source::open(vfs, path).map_err(|error| Error::io("open", path, error))?;
+        let len = source.len();
+        let read =
+            |offset, len| source.bytes(offset, len).map_err(|error| Error::io("read", path, error));
+        let start = len
+            .checked_sub(FOOTER_LEN.saturating_add(TRAILER_LEN))
+            .ok_or_else(|| Error::corrupt(path, 0, "the file is too short for a segment"))?;
+        let trailer_start = start.saturating_add(FOOTER_LEN);
+        let crc = format::check_trailer(&read(trailer_start, TRAILER_LEN)?)
+            .map_err(|malformed| malformed_at(path, trailer_start, malformed))?;
+        let footer = Footer::decode(&read(start, FOOTER_LEN)?, start)
+            .map_err(|malformed| malformed_at(path, start, malformed))?;
+        Self::open(vfs, path, &info_of(&footer, len, crc))
     }
 
     fn check_sections(&mut self) -> Result<()> {
@@ -250,13 +261,53 @@ impl Segment {
         let bad = |malformed| self.malformed_group(group, malformed);
         let mut times = Vec::new();
         self.decode_clock(group.group.clock, &mut times)?;
-        let columns = self.columns(group.group.columns)?;
+        let columns = self.columns_of_list(group.group.columns)?;
         if times.len().saturating_mul(columns.len()) > GROUP_CELLS_MAX {
             return Err(bad(Malformed::Bytes("a row group has too many cells")));
         }
         let cells =
             row_group::all_cells(body_of(bytes), times.len(), columns.len()).map_err(bad)?;
         Ok((times, columns, cells))
+    }
+
+    /// The columns of a set, sorted by name, with the kind they had last.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when there is no such set or the index breaks a rule of the format.
+    pub(crate) fn columns(&self, set: u32) -> Result<Vec<Column>> {
+        let mut kinds = BTreeMap::new();
+        for list in self.column_lists(set, &TimeRange::ALL)? {
+            let columns = self.columns_of_list(list)?.iter();
+            kinds.extend(columns.map(|column| (column.name.clone(), column.kind)));
+        }
+        Ok(kinds.into_iter().map(|(name, kind)| Column { name, kind }).collect())
+    }
+
+    /// Numbers of the lists of columns of a set's row groups in a range, oldest first, without
+    /// repetition next to each other.
+    ///
+    /// # Errors
+    /// As [`Segment::columns`].
+    pub(crate) fn column_lists(&self, set: u32, range: &TimeRange) -> Result<Vec<u32>> {
+        let groups = self.row_groups(set)?.into_iter();
+        let near = groups.filter(|group| group.range().overlaps(range));
+        let mut lists: Vec<u32> = near.map(|group| group.columns()).collect();
+        lists.dedup();
+        Ok(lists)
+    }
+
+    /// Shows each chunk of a row group with the number of its values.
+    pub(super) fn visit_chunks(
+        &self,
+        group: &RowGroup,
+        mut visit: impl FnMut(&[u8], usize) -> Decoded<()>,
+    ) -> Result<()> {
+        let bytes = self.group_bytes(group, true)?;
+        let (_, _, cells) = self.all_cells(group, &bytes)?;
+        cells
+            .iter()
+            .try_for_each(|cells| visit(cells.chunk, cells.count))
+            .map_err(|malformed| self.malformed_group(group, malformed))
     }
 
     /// Bytes of the file as it is.
@@ -303,7 +354,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::Corrupt`] when there is none of that number.
-    pub(crate) fn columns(&self, list: u32) -> Result<&Arc<[Column]>> {
+    pub(crate) fn columns_of_list(&self, list: u32) -> Result<&Arc<[Column]>> {
         self.column_list(list).map(|list| &list.columns)
     }
 
@@ -314,7 +365,7 @@ impl Segment {
     }
 
     /// How many lists of columns there are.
-    pub(crate) fn column_lists(&self) -> usize {
+    pub(super) fn column_lists_len(&self) -> usize {
         self.column_lists.len()
     }
 
@@ -413,6 +464,20 @@ fn read_column_lists(index: &Index<'_>) -> Result<Vec<ColumnList>> {
         all.push(ColumnList { refs, columns: columns.into() });
     }
     Ok(all)
+}
+
+fn info_of(footer: &Footer, len: u64, crc: u32) -> SegmentInfo {
+    SegmentInfo {
+        id: footer.id,
+        tier: footer.tier,
+        is_cold: footer.is_cold,
+        len,
+        crc,
+        first: footer.first,
+        last: footer.last,
+        sets: footer.sets,
+        samples: footer.samples,
+    }
 }
 
 fn malformed_at(path: &Path, offset: u64, malformed: Malformed) -> Error {

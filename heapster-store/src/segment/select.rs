@@ -153,10 +153,8 @@ impl Segment {
         let index = self.index()?;
         let wanted = index.wanted(&selector.columns)?;
         if selector.matchers.is_empty() && self.lies_in(&selector.range) && hidden.is_empty() {
-            let postings = index.postings;
-            let ranks = postings.metrics().map(|list| postings.value(list));
-            let ranks: Vec<u32> = ranks.collect::<Decoded<_>>().map_err(|bad| index.bad(bad))?;
-            return index.texts(ranks.into_iter().filter(|rank| wanted.contains(*rank)));
+            let ranks = index.metric_ranks()?.into_iter();
+            return index.texts(ranks.filter(|rank| wanted.contains(*rank)));
         }
         let found = self.find(selector, hidden)?;
         let lists: BTreeSet<u32> = found.groups.iter().map(RowGroup::columns).collect();
@@ -263,6 +261,16 @@ impl Segment {
 }
 
 impl Index<'_> {
+    /// The names of the columns and their ranks, sorted by name.
+    pub(super) fn metrics(&self) -> Result<Vec<(u32, Text)>> {
+        self.metric_ranks()?.into_iter().map(|rank| Ok((rank, self.text(rank)?))).collect()
+    }
+
+    fn metric_ranks(&self) -> Result<Vec<u32>> {
+        let ranks = self.postings.metrics().map(|list| self.postings.value(list));
+        ranks.collect::<Decoded<_>>().map_err(|bad| self.bad(bad))
+    }
+
     /// The columns that are wanted.
     fn wanted(&self, columns: &Columns) -> Result<Wanted> {
         match columns {
@@ -431,7 +439,7 @@ impl Index<'_> {
         found.sets.reserve(numbers.count());
         found.groups.reserve(numbers.count());
         // Of each list of columns whether it has one that is wanted; `None` while nobody looked.
-        let mut has_wanted: Vec<Option<bool>> = vec![None; self.segment.column_lists()];
+        let mut has_wanted: Vec<Option<bool>> = vec![None; self.segment.column_lists_len()];
         let start = selector.range.start.as_millis();
         let end = selector.range.end.as_millis();
         for set in numbers.iter() {

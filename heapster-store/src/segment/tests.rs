@@ -181,7 +181,7 @@ fn each_column(
     mut each: impl FnMut(Labels, &Column, GroupColumn<'_>) -> Result<()>,
 ) -> Result<()> {
     for group in &segment.find(selector, &[])?.groups {
-        let columns = segment.columns(group.columns())?;
+        let columns = segment.columns_of_list(group.columns())?;
         for (column, named) in columns.iter().enumerate() {
             let columns = columns.len();
             each(

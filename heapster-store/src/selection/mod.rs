@@ -384,7 +384,7 @@ impl<'a> Builder<'a> {
     fn columns_of_segment(&mut self, source: usize, segment: &Segment, list: u32) -> Option<u32> {
         let Self { selector, columns, of_segments, .. } = self;
         *of_segments.entry((source, list)).or_insert_with(|| {
-            let all = segment.columns(list).ok()?.iter();
+            let all = segment.columns_of_list(list).ok()?.iter();
             let wanted = all.filter(|column| selector.columns.contains(&column.name));
             let wanted: Vec<Column> = wanted.cloned().collect();
             (!wanted.is_empty()).then(|| columns.add(wanted))
@@ -448,7 +448,7 @@ impl<'a> Builder<'a> {
         }
         let (source, list, columns) = key;
         let of_group = match &sources[source as usize].sets {
-            SourceSets::Segment { segment, .. } => segment.columns(list).ok(),
+            SourceSets::Segment { segment, .. } => segment.columns_of_list(list).ok(),
             SourceSets::Head(_) => None,
         };
         let of_group = of_group.map_or(&[][..], |columns| &**columns);
