@@ -3,7 +3,9 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering as Memory};
 
 use crate::Text;
 
@@ -62,7 +64,18 @@ pub struct Label {
 /// Two label sets are equal when they hold the same names with the same values. A clone shares the
 /// labels until one of the two is changed: a batch holds the same sets many times over.
 #[derive(Clone, Default)]
-pub struct Labels(Option<Arc<Vec<Label>>>);
+pub struct Labels(Option<Arc<Shared>>);
+
+/// What clones share.
+#[derive(Default)]
+struct Shared {
+    labels: Vec<Label>,
+    /// Number of these labels; 0 until somebody asks.
+    identity: AtomicU64,
+}
+
+/// The next [`Labels::identity`].
+static IDENTITIES: AtomicU64 = AtomicU64::new(1);
 
 /// Room for labels that enrichers add, left when a shared set is copied to be changed.
 const SPARE_LABELS: usize = 4;
@@ -123,7 +136,24 @@ impl Labels {
             all.push(other.clone());
         }
         all.extend(own.cloned());
-        Self(Some(Arc::new(all)))
+        Self(Some(Arc::new(Shared { labels: all, identity: AtomicU64::new(0) })))
+    }
+
+    /// A number that these labels and their unchanged clones have and no others will have while the
+    /// process runs; `None` for labels without storage, which are empty.
+    ///
+    /// Whoever remembers it recognises the labels with one comparison and without keeping them in
+    /// memory. Equal labels that were made apart have different numbers.
+    pub fn identity(&self) -> Option<NonZeroU64> {
+        let identity = &self.0.as_ref()?.identity;
+        if let Some(known) = NonZeroU64::new(identity.load(Memory::Relaxed)) {
+            return Some(known);
+        }
+        let new = IDENTITIES.fetch_add(1, Memory::Relaxed);
+        match identity.compare_exchange(0, new, Memory::Relaxed, Memory::Relaxed) {
+            Ok(_) => NonZeroU64::new(new),
+            Err(other) => NonZeroU64::new(other),
+        }
     }
 
     /// The labels in the order of their names.
@@ -142,18 +172,20 @@ impl Labels {
     }
 
     fn as_slice(&self) -> &[Label] {
-        self.0.as_deref().map_or(&[], Vec::as_slice)
+        self.0.as_deref().map_or(&[], |shared| &shared.labels)
     }
 
     /// The labels to change: a copy of its own if they are shared.
     fn own(&mut self) -> &mut Vec<Label> {
-        let labels = self.0.get_or_insert_default();
-        if Arc::get_mut(labels).is_none() {
-            let mut copy = Vec::with_capacity(labels.len() + SPARE_LABELS);
-            copy.extend(labels.iter().cloned());
-            *labels = Arc::new(copy);
+        let shared = self.0.get_or_insert_default();
+        if Arc::get_mut(shared).is_none() {
+            let mut labels = Vec::with_capacity(shared.labels.len() + SPARE_LABELS);
+            labels.extend(shared.labels.iter().cloned());
+            *shared = Arc::new(Shared { labels, identity: AtomicU64::new(0) });
         }
-        Arc::make_mut(labels)
+        let own = Arc::get_mut(shared).expect("bug: labels that were just copied are shared");
+        *own.identity.get_mut() = 0;
+        &mut own.labels
     }
 }
 
@@ -192,11 +224,19 @@ impl Hash for Labels {
 impl<N: Into<Text>, V: Into<Text>> FromIterator<(N, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
         let pairs = pairs.into_iter();
-        let mut labels = Self(Some(Arc::new(Vec::with_capacity(pairs.size_hint().0))));
+        let mut sorted: Vec<Label> = Vec::with_capacity(pairs.size_hint().0);
         for (name, value) in pairs {
-            labels.set(name, value);
+            let (name, value) = (name.into(), value.into());
+            if sorted.last().is_none_or(|last| last.name < name) {
+                sorted.push(Label { name, value });
+                continue;
+            }
+            match position(&sorted, &name) {
+                Ok(index) => sorted[index].value = value,
+                Err(index) => sorted.insert(index, Label { name, value }),
+            }
         }
-        labels
+        Self(Some(Arc::new(Shared { labels: sorted, identity: AtomicU64::new(0) })))
     }
 }
 
@@ -247,6 +287,24 @@ mod tests {
         clone.remove("a");
         assert_eq!(labels.to_string(), r#"{a="1", b="2"}"#);
         assert_eq!(clone.to_string(), r#"{b="3"}"#);
+    }
+
+    #[test]
+    fn an_identity_is_that_of_clones_and_goes_with_the_first_change() {
+        let labels = Labels::from_iter([("a", "1")]);
+        let mut clone = labels.clone();
+        let identity = labels.identity();
+        assert!(identity.is_some() && clone.identity() == identity);
+        clone.set("a", "1");
+        assert_eq!(clone.identity(), identity, "nothing was changed");
+        clone.set("a", "2");
+        assert_ne!(clone.identity(), identity);
+        let second = clone.identity();
+        clone.set("a", "1");
+        assert_ne!(clone.identity(), second, "its own labels were changed in place");
+        assert_eq!(clone, labels);
+        assert_ne!(clone.identity(), labels.identity());
+        assert_eq!(Labels::new().identity(), None);
     }
 
     #[test]

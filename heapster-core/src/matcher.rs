@@ -1,14 +1,12 @@
 //! [`Matcher`]: one condition on a label. An absent label matches like an empty one.
 
 use std::fmt;
-
-use regex::{Regex, RegexBuilder};
+use std::slice;
+use std::sync::Arc;
 
 use crate::Text;
 use crate::error::ParseError;
-
-/// Limit of a compiled pattern's size; a pattern from the network must not cost memory at will.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+use crate::pattern::{Pattern, Shape};
 
 /// One condition on the value of one label: `=`, `!=`, `=~` or `!~`.
 ///
@@ -24,8 +22,8 @@ pub struct Matcher {
 enum Test {
     Equal(Text),
     NotEqual(Text),
-    Regex(Text, Regex),
-    NotRegex(Text, Regex),
+    Regex(Arc<Pattern>),
+    NotRegex(Arc<Pattern>),
 }
 
 /// What a matcher demands, for an index that can answer equality without looking at values.
@@ -39,6 +37,19 @@ pub enum MatchOp<'a> {
     Regex(&'a str),
     /// The whole value does not match this pattern.
     NotRegex(&'a str),
+}
+
+/// The texts that a matcher's text or pattern stands for, for an index that wants to look at few
+/// values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchTexts<'a> {
+    /// Every text, the empty one included.
+    Any,
+    /// These and no others; sorted, each once.
+    These(&'a [Text]),
+    /// Only such as begin with this text, which may be empty. Which of them is for
+    /// [`Matcher::matches`] to say.
+    BeginningWith(&'a str),
 }
 
 impl Matcher {
@@ -57,9 +68,8 @@ impl Matcher {
     /// # Errors
     /// [`ParseError`] when the pattern does not compile or compiles to more than 1 MiB.
     pub fn regex(name: impl Into<Text>, pattern: impl Into<Text>) -> Result<Self, ParseError> {
-        let pattern = pattern.into();
-        let regex = compile(&pattern)?;
-        Ok(Self { name: name.into(), test: Test::Regex(pattern, regex) })
+        let pattern = Arc::new(Pattern::new(pattern.into())?);
+        Ok(Self { name: name.into(), test: Test::Regex(pattern) })
     }
 
     /// `name!~"pattern"`.
@@ -67,9 +77,8 @@ impl Matcher {
     /// # Errors
     /// [`ParseError`] when the pattern does not compile or compiles to more than 1 MiB.
     pub fn not_regex(name: impl Into<Text>, pattern: impl Into<Text>) -> Result<Self, ParseError> {
-        let pattern = pattern.into();
-        let regex = compile(&pattern)?;
-        Ok(Self { name: name.into(), test: Test::NotRegex(pattern, regex) })
+        let pattern = Arc::new(Pattern::new(pattern.into())?);
+        Ok(Self { name: name.into(), test: Test::NotRegex(pattern) })
     }
 
     /// The label's name.
@@ -82,9 +91,29 @@ impl Matcher {
         match &self.test {
             Test::Equal(value) => MatchOp::Equal(value),
             Test::NotEqual(value) => MatchOp::NotEqual(value),
-            Test::Regex(pattern, _) => MatchOp::Regex(pattern),
-            Test::NotRegex(pattern, _) => MatchOp::NotRegex(pattern),
+            Test::Regex(pattern) => MatchOp::Regex(&pattern.text),
+            Test::NotRegex(pattern) => MatchOp::NotRegex(&pattern.text),
         }
+    }
+
+    /// The texts that the matcher's text or pattern stands for: those that satisfy it, or, when
+    /// [`Matcher::is_negative`], those that do not.
+    pub fn texts(&self) -> MatchTexts<'_> {
+        match &self.test {
+            Test::Equal(text) | Test::NotEqual(text) => MatchTexts::These(slice::from_ref(text)),
+            Test::Regex(pattern) | Test::NotRegex(pattern) => match &pattern.shape {
+                Shape::Any => MatchTexts::Any,
+                Shape::These(texts) => MatchTexts::These(texts),
+                Shape::Begins { prefix, .. } | Shape::Other { prefix } => {
+                    MatchTexts::BeginningWith(prefix)
+                }
+            },
+        }
+    }
+
+    /// Whether it is `!=` or `!~`.
+    pub fn is_negative(&self) -> bool {
+        matches!(self.test, Test::NotEqual(_) | Test::NotRegex(_))
     }
 
     /// Whether a label value satisfies the matcher; pass `""` for an absent label.
@@ -92,8 +121,8 @@ impl Matcher {
         match &self.test {
             Test::Equal(wanted) => wanted == value,
             Test::NotEqual(unwanted) => unwanted != value,
-            Test::Regex(_, regex) => regex.is_match(value),
-            Test::NotRegex(_, regex) => !regex.is_match(value),
+            Test::Regex(pattern) => pattern.matches(value),
+            Test::NotRegex(pattern) => !pattern.matches(value),
         }
     }
 
@@ -101,13 +130,6 @@ impl Matcher {
     pub fn matches_absent(&self) -> bool {
         self.matches("")
     }
-}
-
-fn compile(pattern: &str) -> Result<Regex, ParseError> {
-    RegexBuilder::new(&format!("^(?s:{pattern})$"))
-        .size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map_err(|error| ParseError::new("pattern", pattern, format!("a pattern: {error}")))
 }
 
 impl PartialEq for Matcher {

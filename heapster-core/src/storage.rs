@@ -5,12 +5,17 @@
 //! run carries a summary where one is exact, so that an aggregate over a whole run need not decode
 //! it.
 
+mod buckets;
 mod memory;
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+pub use buckets::{
+    Aggregates, Bucket, BucketCursor, BucketSelection, BucketSelector, BucketSet, BucketSource,
+    Grid, Increase, Percentiles, Rollup, STEP_MAX, collect_buckets, raw_buckets,
+};
 pub use memory::MemoryStorage;
 
 use crate::labels::Labels;
@@ -28,6 +33,11 @@ impl StorageError {
     /// Wraps a store's own error.
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(error.into())
+    }
+
+    /// The store's own error.
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.0
     }
 }
 
@@ -114,10 +124,20 @@ pub trait Snapshot: Send + Sync {
 
     /// Time of the oldest and the newest sample; `None` when there is none.
     fn bounds(&self) -> Option<TimeRange>;
+
+    /// The sets that satisfy the selector, with its columns aggregated by buckets of time, and from
+    /// what. A store with tiers answers from the coarsest that is exact.
+    ///
+    /// # Errors
+    /// The index could not be read.
+    fn select_buckets(&self, selector: &BucketSelector) -> Result<BucketSelection, StorageError> {
+        let sources = vec![BucketSource { range: selector.range, resolution: None }];
+        Ok(BucketSelection { sets: raw_buckets(self, selector)?, sources, is_exact: true })
+    }
 }
 
 /// A column of a selected set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Column {
     /// The metric's name.
     pub name: Text,
@@ -138,6 +158,30 @@ pub trait SelectedSet: Send + Sync {
     /// # Panics
     /// When `column` is not an index of [`SelectedSet::columns`].
     fn read(&self, column: usize) -> Box<dyn ColumnCursor + '_>;
+
+    /// The newest sample of `columns()[column]` in the selector's range; `None` when there is none.
+    /// A store overrides it to decode no more than it has to, so damage to older runs may stay
+    /// unnoticed.
+    ///
+    /// # Errors
+    /// As [`ColumnCursor::next_run`] and [`ColumnCursor::decode`].
+    ///
+    /// # Panics
+    /// When `column` is not an index of [`SelectedSet::columns`].
+    fn last(&self, column: usize) -> Result<Option<(Timestamp, Value)>, StorageError> {
+        let mut cursor = self.read(column);
+        let mut samples = Samples::default();
+        let mut last = None;
+        while let Some(run) = cursor.next_run()? {
+            if let Some(summary) = run.summary {
+                last = Some((run.last, summary.last));
+            } else {
+                cursor.decode(&mut samples)?;
+                last = samples.iter().next_back().or(last);
+            }
+        }
+        Ok(last)
+    }
 }
 
 /// Walks over one column's runs of samples: in time order, without overlap, each timestamp once.
@@ -153,6 +197,17 @@ pub trait ColumnCursor {
     /// # Errors
     /// The run is damaged or cannot be read. The cursor may be stepped on.
     fn decode(&mut self, into: &mut Samples) -> Result<(), StorageError>;
+
+    /// How many samples [`ColumnCursor::decode`] would give. For runs without a summary: a store
+    /// overrides it to decode no values where it can.
+    ///
+    /// # Errors
+    /// The run is damaged or cannot be read. The cursor may be stepped on.
+    fn count(&mut self) -> Result<u64, StorageError> {
+        let mut samples = Samples::default();
+        self.decode(&mut samples)?;
+        Ok(samples.timestamps.len() as u64)
+    }
 }
 
 /// What is known of a run without decoding it.
@@ -192,6 +247,33 @@ pub enum Sum {
     Int(i128),
     /// Sum of floats in the order of time.
     Float(f64),
+}
+
+impl Sum {
+    /// The sum of both; exact when both are of integers.
+    pub fn plus(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => Self::Int(a.saturating_add(b)),
+            (a, b) => Self::Float(a.as_f64() + b.as_f64()),
+        }
+    }
+
+    /// The sum as a float, rounded to nearest.
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Int(sum) => sum as f64,
+            Self::Float(sum) => sum,
+        }
+    }
+}
+
+impl From<Value> for Sum {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Int(value) => Self::Int(value.into()),
+            Value::Float(value) => Self::Float(value),
+        }
+    }
 }
 
 /// Decoded samples; reuse one to read many runs without allocating.
@@ -250,8 +332,22 @@ impl Values {
 
 impl Samples {
     /// The samples as pairs.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Timestamp, Value)> + '_ {
+    pub fn iter(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (Timestamp, Value)> + DoubleEndedIterator + '_ {
         self.timestamps.iter().enumerate().map(|(index, at)| (*at, self.values.get(index)))
+    }
+
+    /// Takes the samples before a moment out.
+    pub fn split_off_before(&mut self, moment: Timestamp) -> Self {
+        let before = self.timestamps.partition_point(|at| *at < moment);
+        let timestamps = self.timestamps.drain(..before).collect();
+        let values = match &mut self.values {
+            Values::Ints(values) => Values::Ints(values.drain(..before).collect()),
+            Values::Floats(values) => Values::Floats(values.drain(..before).collect()),
+            Values::Mixed(values) => Values::Mixed(values.drain(..before).collect()),
+        };
+        Self { timestamps, values }
     }
 }
 

@@ -3,6 +3,9 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+/// The bits of the NaN with which Prometheus says that a series ended.
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
 /// The number of a sample: an exact 64-bit integer or a 64-bit float.
 ///
 /// Integers are never turned into floats on the way to disk and back: `cpu/usage` in nanoseconds
@@ -22,6 +25,16 @@ impl Value {
             Self::Int(value) => value as f64,
             Self::Float(value) => value,
         }
+    }
+
+    /// Whether it is a float that is not a number, staleness markers included.
+    pub fn is_nan(self) -> bool {
+        matches!(self, Self::Float(value) if value.is_nan())
+    }
+
+    /// Whether it is Prometheus's staleness marker: not a sample, but the word that a series ended.
+    pub fn is_stale(self) -> bool {
+        matches!(self, Self::Float(value) if value.to_bits() == STALE_BITS)
     }
 
     /// The integer, or `None` for a float.

@@ -1,10 +1,11 @@
 //! Series and aggregates of one metric of one entity, as Heapster's APIs ask for them.
 //!
 //! An entity's samples may lie in several stored sets, since its labels change over time; they are
-//! answered as one series. Everything streams: a raw answer holds its points, an aggregate holds one
-//! accumulator per bucket, and only medians and percentiles hold samples, those of the buckets that
-//! are still open.
+//! answered as one series. Everything streams: a raw answer holds its points, an aggregate its
+//! buckets, and only medians and percentiles hold samples, those of one bucket at a time. Where the
+//! store keeps aggregates of its own, they answer instead of samples.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use heapster_core::labels::key;
 use heapster_core::series::{is_time_column, own_names};
 use heapster_core::storage::{
-    Columns, Run, Samples, SelectedSet, Selector, Snapshot, Sum, Summary,
+    self, Aggregates, BucketSelector, BucketSource, Columns, Percentiles, Samples, SelectedSet,
+    Selector, Snapshot,
 };
 use heapster_core::{Labels, Matcher, Text, TimeRange, Timestamp, Value};
 
@@ -157,7 +159,7 @@ pub enum Aggregation {
     Median,
     /// Number of samples.
     Count,
-    /// Nearest-rank percentile, in percent.
+    /// Nearest-rank percentile: 50, 95 or 99 percent.
     Percentile(u8),
 }
 
@@ -175,10 +177,6 @@ impl Aggregation {
             "99-perc" => Self::Percentile(99),
             _ => return None,
         })
-    }
-
-    fn needs_samples(self) -> bool {
-        matches!(self, Self::Median | Self::Percentile(_))
     }
 }
 
@@ -206,7 +204,19 @@ impl Bucket {
     }
 }
 
-/// Aggregates of a series by bucket of time, in order of time; buckets without samples are left out.
+/// Buckets of an answer, and where they come from.
+#[derive(Clone, Debug)]
+pub struct Aggregated {
+    /// In order of time; those without samples are left out.
+    pub buckets: Vec<Bucket>,
+    /// What answered which stretch of the range.
+    pub sources: Vec<BucketSource>,
+    /// Whether the values are what raw samples would give. They are not where the store keeps
+    /// aggregates only, and coarser ones or of another kind than were asked for.
+    pub is_exact: bool,
+}
+
+/// Aggregates of a series by bucket of time.
 ///
 /// Without `bucket` the whole range is one bucket. Values of an aggregate are integers when they are
 /// whole in every bucket of the answer, otherwise floats in every bucket: so the original's answers
@@ -214,7 +224,7 @@ impl Bucket {
 ///
 /// # Units and shape
 /// Values are in the metric's unit. Percentiles are nearest-rank: of `n` sorted samples the one at
-/// `round(n · p / 100)`, counted from one.
+/// `round(n · p / 100)`, counted from one. Staleness markers are not samples.
 ///
 /// # Errors
 /// [`QueryError::TooLarge`] when the budget does not suffice; [`QueryError::Storage`].
@@ -225,28 +235,52 @@ pub fn aggregate(
     bucket: Option<Duration>,
     aggregations: &[Aggregation],
     budget: &mut Budget,
-) -> Result<Vec<Bucket>, QueryError> {
-    let sets = target.select(snapshot, range)?;
-    let grid = Grid::new(range, bucket);
+) -> Result<Aggregated, QueryError> {
     let aggregations = each_once(aggregations);
-    let mut buckets = Buckets::new(&aggregations, sets.len() <= 1);
-    let mut samples = Samples::default();
-    for set in &sets {
+    let mut answer = Aggregated { buckets: Vec::new(), sources: Vec::new(), is_exact: true };
+    if is_time_column(&target.metric) || range.is_empty() {
+        return Ok(answer);
+    }
+    let selection = snapshot.select_buckets(&BucketSelector {
+        matchers: target.matchers.clone(),
+        columns: Columns::Named(target.metric.clone()),
+        range,
+        bucket,
+        aggregates: needed(&aggregations),
+    })?;
+    let mut series = Series::default();
+    let points_per_bucket = 1 + aggregations.iter().filter(|own| is_value(**own)).count();
+    let mut batch = Vec::new();
+    for set in &selection.sets {
         let mut cursor = set.read(0);
-        while let Some(run) = cursor.next_run()? {
-            if let Some((start, summary)) = grid.whole_run(&run, buckets.hold_samples) {
-                budget.take_samples(1)?;
-                buckets.at(start, budget)?.add_summary(&summary);
-                continue;
-            }
-            cursor.decode(&mut samples)?;
-            budget.take_samples(samples.timestamps.len())?;
-            for (at, value) in samples.iter() {
-                buckets.add(grid.bucket_of(at), value, budget)?;
+        while let Some(read) = cursor.step(&mut batch)? {
+            budget.take_samples(read)?;
+            budget.check_held(cursor.held())?;
+            for bucket in batch.drain(..) {
+                series.add(bucket, points_per_bucket, budget)?;
             }
         }
+        for bucket in batch.drain(..) {
+            series.add(bucket, points_per_bucket, budget)?;
+        }
     }
-    buckets.finish(budget)
+    answer.is_exact = selection.is_exact;
+    answer.sources = selection.sources;
+    if needed(&aggregations).contains(Aggregates::PERCENTILES) {
+        let grid = BucketGrid { range, bucket };
+        answer.is_exact &= series.rank_shared(snapshot, target, &grid, budget)?;
+    }
+    for (start, bucket) in &series.buckets {
+        budget.check_cancelled()?;
+        let values = aggregations.iter().filter_map(|own| Some((*own, value_of(bucket, *own)?)));
+        answer.buckets.push(Bucket {
+            start: *start,
+            count: bucket.count,
+            values: values.collect(),
+        });
+    }
+    unify(&mut answer.buckets, budget)?;
+    Ok(answer)
 }
 
 /// The aggregations in their order without repetitions, which would only multiply the work.
@@ -255,238 +289,111 @@ fn each_once(aggregations: &[Aggregation]) -> Vec<Aggregation> {
     aggregations.iter().copied().filter(|aggregation| seen.insert(*aggregation)).collect()
 }
 
-/// Where buckets begin.
-struct Grid {
-    start: Timestamp,
-    size_ms: Option<i64>,
+/// Whether an aggregation has a value of its own in a bucket.
+fn is_value(aggregation: Aggregation) -> bool {
+    aggregation != Aggregation::Count
 }
 
-impl Grid {
-    fn new(range: TimeRange, bucket: Option<Duration>) -> Self {
-        let size_ms = bucket
-            .map(|size| i64::try_from(size.as_millis()).unwrap_or(i64::MAX))
-            .filter(|size| *size > 0);
-        Self { start: range.start, size_ms }
-    }
-
-    fn bucket_of(&self, at: Timestamp) -> Timestamp {
-        match self.size_ms {
-            Some(size) => {
-                Timestamp::from_millis(at.as_millis().div_euclid(size).saturating_mul(size))
-            }
-            None => self.start,
+/// What has to be known of buckets.
+fn needed(aggregations: &[Aggregation]) -> Aggregates {
+    aggregations.iter().fold(Aggregates::NONE, |all, aggregation| {
+        all | match aggregation {
+            Aggregation::Average => Aggregates::SUM,
+            Aggregation::Max => Aggregates::MAX,
+            Aggregation::Min => Aggregates::MIN,
+            Aggregation::Count => Aggregates::NONE,
+            Aggregation::Median | Aggregation::Percentile(_) => Aggregates::PERCENTILES,
         }
-    }
+    })
+}
 
-    /// The bucket and the summary of a run that need not be decoded.
-    fn whole_run(&self, run: &Run, hold_samples: bool) -> Option<(Timestamp, Summary)> {
-        let summary = run.summary.filter(|_| !hold_samples)?;
-        let start = self.bucket_of(run.first);
-        (start == self.bucket_of(run.last)).then_some((start, summary))
+fn value_of(bucket: &storage::Bucket, aggregation: Aggregation) -> Option<Value> {
+    match aggregation {
+        Aggregation::Average => bucket.mean().map(Value::Float),
+        Aggregation::Max => bucket.max,
+        Aggregation::Min => bucket.min,
+        Aggregation::Median => bucket.median(),
+        Aggregation::Count => None,
+        Aggregation::Percentile(percent) => bucket.percentiles?.percentile(percent),
     }
 }
 
+/// The buckets of one entity, of all its sets.
 #[derive(Debug, Default)]
-struct Accumulator {
-    count: u64,
-    sum: Option<Sum>,
-    min: Option<Value>,
-    max: Option<Value>,
-    samples: Vec<Value>,
-    finished: Vec<(Aggregation, Value)>,
+struct Series {
+    buckets: BTreeMap<Timestamp, storage::Bucket>,
+    /// Those that several sets have samples in, apart: percentiles do not add up.
+    shared: BTreeMap<Timestamp, Vec<storage::Bucket>>,
 }
 
-impl Accumulator {
-    fn add(&mut self, value: Value) {
-        self.count += 1;
-        self.add_sum(match value {
-            Value::Int(value) => Sum::Int(value.into()),
-            Value::Float(value) => Sum::Float(value),
-        });
-        self.add_extremes(value, value);
-    }
+/// Where the buckets of a question begin and end.
+struct BucketGrid {
+    range: TimeRange,
+    bucket: Option<Duration>,
+}
 
-    fn add_summary(&mut self, summary: &Summary) {
-        self.count += summary.count;
-        self.add_sum(summary.sum);
-        self.add_extremes(summary.min, summary.max);
-    }
-
-    fn add_sum(&mut self, other: Sum) {
-        self.sum = Some(match (self.sum, other) {
-            (None, sum) => sum,
-            (Some(Sum::Int(a)), Sum::Int(b)) => Sum::Int(a.saturating_add(b)),
-            (Some(a), b) => Sum::Float(sum_as_f64(a) + sum_as_f64(b)),
-        });
-    }
-
-    fn add_extremes(&mut self, least: Value, greatest: Value) {
-        // NaN counts as greater than every number, but is the maximum only when there is no other.
-        self.min = Some(self.min.map_or(least, |own| lesser(own, least)));
-        self.max = Some(self.max.map_or(greatest, |own| {
-            match (own.as_f64().is_nan(), greatest.as_f64().is_nan()) {
-                (true, _) => greatest,
-                (_, true) => own,
-                _ if own.numeric_cmp(greatest).is_lt() => greatest,
-                _ => own,
-            }
-        }));
-    }
-
-    /// Computes the aggregates and lets the samples go; later calls change nothing.
-    fn finish(&mut self, aggregations: &[Aggregation]) {
-        if !self.finished.is_empty() {
-            return;
-        }
-        self.samples.sort_by(|a, b| a.numeric_cmp(*b));
-        self.finished = aggregations
-            .iter()
-            .filter_map(|aggregation| Some((*aggregation, self.value(*aggregation)?)))
-            .collect();
-        self.samples = Vec::new();
-    }
-
-    fn value(&self, aggregation: Aggregation) -> Option<Value> {
-        match aggregation {
-            Aggregation::Average => {
-                self.sum.map(|sum| Value::Float(sum_as_f64(sum) / self.count as f64))
-            }
-            Aggregation::Max => self.max,
-            Aggregation::Min => self.min,
-            Aggregation::Median => median(&self.samples),
-            Aggregation::Count => None,
-            Aggregation::Percentile(percent) => percentile(&self.samples, percent),
-        }
+impl BucketGrid {
+    /// The samples of a bucket.
+    fn range_of(&self, start: Timestamp) -> TimeRange {
+        let end = match self.bucket.filter(|size| !size.is_zero()) {
+            Some(size) => start.saturating_add(size - Duration::from_millis(1)),
+            None => self.range.end,
+        };
+        TimeRange::new(start.max(self.range.start), end.min(self.range.end))
     }
 }
 
-fn lesser(a: Value, b: Value) -> Value {
-    if b.numeric_cmp(a).is_lt() { b } else { a }
-}
-
-fn sum_as_f64(sum: Sum) -> f64 {
-    match sum {
-        Sum::Int(sum) => sum as f64,
-        Sum::Float(sum) => sum,
-    }
-}
-
-fn median(sorted: &[Value]) -> Option<Value> {
-    let middle = sorted.len() / 2;
-    let upper = *sorted.get(middle)?;
-    if sorted.len() % 2 == 1 {
-        return Some(upper);
-    }
-    let lower = *sorted.get(middle.checked_sub(1)?)?;
-    Some(Value::Float(match (lower, upper) {
-        (Value::Int(a), Value::Int(b)) => {
-            let sum = i128::from(a) + i128::from(b);
-            // Whole when it can be, so that no digit is lost beyond 2^53.
-            match i64::try_from(sum / 2) {
-                Ok(half) if sum % 2 == 0 => return Some(Value::Int(half)),
-                _ => sum as f64 / 2.0,
-            }
-        }
-        (a, b) => a.as_f64() / 2.0 + b.as_f64() / 2.0,
-    }))
-}
-
-fn percentile(sorted: &[Value], percent: u8) -> Option<Value> {
-    // Rounded half up, in integers: round(n · p / 100) = floor((n · p + 50) / 100).
-    let rank = (sorted.len() * usize::from(percent) + 50) / 100;
-    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
-}
-
-/// The buckets of an answer, found while the samples stream by.
-struct Buckets<'a> {
-    aggregations: &'a [Aggregation],
-    /// Whether samples come in order of time, so that a bucket left behind is complete.
-    in_order: bool,
-    hold_samples: bool,
-    /// The bucket the last sample fell into.
-    current: Option<(Timestamp, Accumulator)>,
-    parked: BTreeMap<Timestamp, Accumulator>,
-    /// Samples held in all accumulators.
-    held: usize,
-}
-
-impl<'a> Buckets<'a> {
-    fn new(aggregations: &'a [Aggregation], in_order: bool) -> Self {
-        Self {
-            aggregations,
-            in_order,
-            hold_samples: aggregations.iter().any(|aggregation| aggregation.needs_samples()),
-            current: None,
-            parked: BTreeMap::new(),
-            held: 0,
-        }
-    }
-
+impl Series {
     fn add(
         &mut self,
-        start: Timestamp,
-        value: Value,
+        bucket: storage::Bucket,
+        points: usize,
         budget: &mut Budget,
     ) -> Result<(), QueryError> {
-        if self.hold_samples {
-            self.held += 1;
-            budget.check_held(self.held)?;
-        }
-        let hold_samples = self.hold_samples;
-        let accumulator = self.at(start, budget)?;
-        accumulator.add(value);
-        if hold_samples {
-            accumulator.samples.push(value);
+        match self.buckets.entry(bucket.start) {
+            Entry::Vacant(vacant) => {
+                budget.take_points(points)?;
+                vacant.insert(bucket);
+            }
+            Entry::Occupied(mut occupied) => {
+                let shared = self.shared.entry(bucket.start);
+                shared.or_insert_with(|| vec![*occupied.get()]).push(bucket);
+                occupied.get_mut().merge(&bucket);
+            }
         }
         Ok(())
     }
 
-    /// The accumulator of a bucket, made when there is none.
-    fn at(
+    /// Finds the percentiles of buckets that several sets share, from their samples; where these are
+    /// not all there any more it guesses and gives `false`.
+    fn rank_shared(
         &mut self,
-        start: Timestamp,
+        snapshot: &dyn Snapshot,
+        target: &Target,
+        grid: &BucketGrid,
         budget: &mut Budget,
-    ) -> Result<&mut Accumulator, QueryError> {
-        if self.current.as_ref().is_none_or(|(current, _)| *current != start) {
-            self.park();
-            let next = match self.parked.remove(&start) {
-                Some(parked) => parked,
-                None => {
-                    budget.take_points(self.points_per_bucket())?;
-                    Accumulator::default()
+    ) -> Result<bool, QueryError> {
+        let mut is_exact = true;
+        for (start, parts) in &self.shared {
+            let Some(bucket) = self.buckets.get_mut(start) else { continue };
+            let mut values = Vec::new();
+            for set in target.select(snapshot, grid.range_of(*start))? {
+                let mut cursor = set.read(0);
+                let mut samples = Samples::default();
+                while cursor.next_run()?.is_some() {
+                    cursor.decode(&mut samples)?;
+                    budget.take_samples(samples.timestamps.len())?;
+                    values.extend(samples.iter().map(|(_, value)| value));
+                    budget.check_held(values.len())?;
                 }
-            };
-            self.current = Some((start, next));
+            }
+            values.retain(|value| !value.is_stale());
+            let is_complete = values.len() as u64 == bucket.count;
+            is_exact &= is_complete;
+            bucket.percentiles =
+                if is_complete { Percentiles::of(values) } else { Percentiles::estimate(parts) };
         }
-        Ok(&mut self.current.get_or_insert_with(|| (start, Accumulator::default())).1)
-    }
-
-    fn park(&mut self) {
-        let Some((start, mut accumulator)) = self.current.take() else { return };
-        if self.in_order {
-            self.held -= accumulator.samples.len();
-            accumulator.finish(self.aggregations);
-        }
-        self.parked.insert(start, accumulator);
-    }
-
-    /// As [`Bucket::points`] will say when the bucket is made.
-    fn points_per_bucket(&self) -> usize {
-        let is_value = |aggregation: &&Aggregation| **aggregation != Aggregation::Count;
-        1 + self.aggregations.iter().filter(is_value).count()
-    }
-
-    fn finish(mut self, budget: &Budget) -> Result<Vec<Bucket>, QueryError> {
-        self.park();
-        let mut buckets = Vec::with_capacity(self.parked.len());
-        while let Some((start, mut accumulator)) = self.parked.pop_first() {
-            budget.check_cancelled()?;
-            accumulator.finish(self.aggregations);
-            let values = accumulator.finished;
-            buckets.push(Bucket { start, count: accumulator.count, values });
-        }
-        unify(&mut buckets, budget)?;
-        Ok(buckets)
+        Ok(is_exact)
     }
 }
 
@@ -574,7 +481,7 @@ mod tests {
         let snapshot = store.snapshot().unwrap();
         let bucket = bucket.map(Duration::from_secs);
         let mut budget = Budget::default();
-        aggregate(&*snapshot, &target(), range, bucket, aggregations, &mut budget).unwrap()
+        aggregate(&*snapshot, &target(), range, bucket, aggregations, &mut budget).unwrap().buckets
     }
 
     #[test]
@@ -701,7 +608,7 @@ mod tests {
             let bucket = Some(Duration::from_secs(1));
             aggregate(&*snapshot, &target(), TimeRange::ALL, bucket, &repeated, &mut budget)
         };
-        let buckets = aggregate_within(30).unwrap();
+        let buckets = aggregate_within(30).unwrap().buckets;
         let values = [Aggregation::Max, Aggregation::Min].map(|own| (own, Value::Int(1)));
         assert!(buckets.iter().all(|bucket| bucket.values == values && bucket.points() == 3));
         let error = aggregate_within(29).unwrap_err();

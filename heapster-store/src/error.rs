@@ -67,6 +67,26 @@ pub enum Error {
         /// The bytes at which nothing more is taken.
         max: usize,
     },
+    /// A [`crate::SetHandle`] was used with another store than the one that gave it.
+    #[error("could not append: the handle of a set belongs to another store")]
+    ForeignHandle,
+    /// A row does not have as many values as its [`crate::SetHandle`] has columns.
+    #[error("could not append: a row has {given} values, its set was registered with {expected}")]
+    RowWidth {
+        /// Values of the row.
+        given: usize,
+        /// Columns of the handle.
+        expected: usize,
+    },
+    /// Labels or columns that no row can be stored with.
+    #[error("could not register a set: {reason}")]
+    Unregistrable {
+        /// What is wrong with them.
+        reason: crate::Rejected,
+    },
+    /// A deletion names no condition, and would delete everything.
+    #[error("a deletion needs a matcher; to delete everything, give one that every set satisfies")]
+    NoMatchers,
     /// Another process writes to the store.
     #[error("could not lock {}: {holder} holds it", path.display())]
     Locked {
@@ -74,6 +94,32 @@ pub enum Error {
         path: PathBuf,
         /// Who holds it, as far as known.
         holder: String,
+    },
+    /// A reader found the manifest replaced each time it had read the files that it names.
+    #[error("{} changes too fast to be read", path.display())]
+    Unsettled {
+        /// The directory of the store.
+        path: PathBuf,
+    },
+    /// The options contradict each other or themselves.
+    #[error("options are not usable: {what}")]
+    InvalidOptions {
+        /// What is wrong.
+        what: Cow<'static, str>,
+    },
+    /// A copy of a store needs a directory for itself.
+    #[error("{} is not empty; give a new or an empty directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory holds a backup that this one must not replace.
+    #[error("could not replace the backup in {}: {what}; give another directory", path.display())]
+    WrongBackup {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
     },
     /// The directory holds something, but not a store.
     #[error("{} is not a heapster store: {what}", path.display())]
@@ -114,7 +160,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Io { .. } | Self::DiskFull { .. } | Self::Locked { .. } | Self::MemoryFull { .. }
+            Self::Io { .. }
+                | Self::DiskFull { .. }
+                | Self::Locked { .. }
+                | Self::MemoryFull { .. }
+                | Self::Unsettled { .. }
         )
     }
 }

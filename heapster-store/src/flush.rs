@@ -1,9 +1,10 @@
-//! Flushing: the head becomes a segment.
+//! Flushing: the head becomes a segment for each day it has rows of.
 //!
-//! The order is what durability hangs on: the segment is written under a temporary name and synced,
-//! renamed, its directory synced; then the manifest names it; only then the log files go. A crash
-//! between any two of these leaves files that the next open removes.
+//! The order is what durability hangs on: the segments are written under temporary names and synced,
+//! renamed, their directory synced; then the manifest names them; only then the log files go. A
+//! crash between any two of these leaves files that the next open removes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,11 +19,11 @@ use crate::head::encode::Encoder;
 use crate::head::{Head, HeadSet, latest_of_each_time, push_value};
 use crate::maintenance::Upkeep;
 use crate::paths::{Paths, temporary};
-use crate::recovery::set_aside;
+use crate::recovery::{random_number, range_of, set_aside};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
 use crate::snapshot::View;
-use crate::store::{Store, head_bytes};
+use crate::store::{Store, Synced, Writer, head_bytes};
 use crate::vfs::{Vfs, remove_if_there};
 use crate::wal::writer::WalWriter;
 
@@ -34,7 +35,14 @@ const GENERATIONS_MAX: usize = 8;
 const WINDOW_PATIENCE: u32 = 4;
 /// After a flush that failed, on a full disk for example, the next one waits this long. One that is
 /// asked for does not.
-const RETRY_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const RETRY_WAIT: Duration = Duration::from_secs(10);
+/// Milliseconds of a day.
+pub(crate) const DAY: i64 = 86_400_000;
+/// Segments that are written at the same time: each needs an open file and some memory.
+const WRITERS_MAX: usize = 16;
+
+/// What shows its sets, in the order of their labels, to what it is given; may be called again.
+type Sets<'a> = dyn Fn(&mut dyn FnMut(&SetRows) -> Result<()>) -> Result<()> + 'a;
 
 impl Store {
     /// Whether enough time has passed since a flush failed.
@@ -91,18 +99,15 @@ impl Store {
             upkeep.is_frozen_pending = false;
             return Ok(false);
         }
-        let sealed = if frozen.iter().all(|head| head.is_empty()) {
-            None
-        } else {
-            Some(self.seal(upkeep.manifest.next_segment, frozen)?)
-        };
+        let sealed = self.seal(upkeep.manifest.next_segment, frozen)?;
         let mut manifest = upkeep.manifest.clone();
         manifest.wal_floor = active.generation;
-        if let Some(segment) = &sealed {
-            manifest.next_segment += 1;
-            manifest.segments.push(segment.info().clone());
+        manifest.add(&sealed);
+        for segment in &sealed {
+            manifest.mark_stale(range_of(segment.info()));
         }
-        self.publish(upkeep, manifest, sealed.into_iter().map(Arc::new).collect())?;
+        let published = self.publish(upkeep, manifest, sealed.clone());
+        published.inspect_err(|_| self.discard(&sealed))?;
         upkeep.is_frozen_pending = false;
         upkeep.last_flush = self.options.clock.monotonic();
         self.counters.lock().flushes += 1;
@@ -125,60 +130,163 @@ impl Store {
         let vfs = &*self.options.vfs;
         let wal = create_wal(vfs, &self.paths, generation)
             .inspect_err(|error| self.poison_if_sync(error))?;
-        // Most of the log is synced while appends go on, the rest while they wait.
-        self.sync()?;
-        let mut writer = self.writer.lock();
-        self.sync_writer(&mut writer)?;
         let head = Arc::new(Head::new(generation));
         head.wal_bytes.store(wal.len(), Ordering::Relaxed);
-        writer.wal = wal;
-        writer.encoder = Encoder::new(self.options.sets_max);
-        writer.applier = Applier::new(Arc::clone(&head));
-        let mut view = self.view.write();
-        let mut heads = view.heads.clone();
-        heads.push(head);
-        *view = Arc::new(View { heads, ..View::clone(&view) });
+        let encoder = Encoder::new(self.options.sets_max);
+        let applier = Applier::new(Arc::clone(&head));
+        // Most of the log is synced while appends go on, the rest while they wait.
+        self.sync()?;
+        let old = {
+            let mut writer = self.writer.lock();
+            let mut synced = self.sync.lock();
+            if synced.seq + 1 < writer.next_seq {
+                let len = self.sync_held(&mut synced)?;
+                self.mark_synced(&mut writer, len);
+            }
+            let next = Writer { wal, encoder, applier, next_seq: writer.next_seq };
+            let old = std::mem::replace(&mut *writer, next);
+            *synced = Synced::new(synced.seq, &writer);
+            let mut view = self.view.write();
+            let mut heads = view.heads.clone();
+            heads.push(head);
+            *view = Arc::new(View { heads, ..View::clone(&view) });
+            old
+        };
+        // Taking the tables of many sets apart takes longer than an append may wait.
+        drop(old);
         Ok(())
     }
 
-    /// Writes heads into one segment and opens it.
-    fn seal(&self, id: u64, heads: &[Arc<Head>]) -> Result<Segment> {
-        let vfs = &*self.options.vfs;
-        let path = self.paths.segment(0, id);
-        let unfinished = temporary(&path);
-        let info = self.write_segment(id, heads).inspect_err(|error| {
-            let _ = vfs.remove(&unfinished);
-            self.poison_if_sync(error);
-        })?;
-        vfs.rename(&unfinished, &path).map_err(|source| {
-            self.poison("rename");
-            Error::io("rename", &path, source)
-        })?;
-        let dir = self.paths.tier_dir(0);
-        vfs.sync_dir(&dir).map_err(|source| {
-            self.poison("sync");
-            Error::io("sync", &dir, source)
-        })?;
-        Segment::open(vfs, &path, &info)
-    }
-
-    fn write_segment(&self, id: u64, heads: &[Arc<Head>]) -> Result<SegmentInfo> {
-        let vfs = &*self.options.vfs;
-        let unfinished = temporary(&self.paths.segment(0, id));
-        remove_if_there(vfs, &unfinished).map_err(|e| Error::io("remove", &unfinished, e))?;
+    /// Writes heads into segments and opens them.
+    fn seal(&self, first_id: u64, heads: &[Arc<Head>]) -> Result<Vec<Arc<Segment>>> {
         let mut sets: Vec<Arc<HeadSet>> = Vec::new();
         for head in heads {
             sets.extend(head.all_sets());
         }
         // Stable: the sets of one label set stay in the order of their generations.
-        sets.sort_by(|a, b| a.labels.cmp(&b.labels));
-        let mut writer = SegmentWriter::create(vfs, &unfinished, id, 0, Effort::Fast)?;
-        for same in sets.chunk_by(|a, b| a.labels == b.labels) {
-            if let Some(rows) = rows_of_set(same) {
-                writer.push(&rows)?;
+        sets.sort_by(|a, b| a.cmp_labels(b));
+        self.write_days(first_id, &|show| {
+            for same in sets.chunk_by(|a, b| a.cmp_labels(b).is_eq()) {
+                if let Some(rows) = rows_of_set(same) {
+                    show(&rows)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes sets into one raw segment for each UTC day, numbered from `first_id` on, and opens
+    /// them. They are durable, but not part of the store before a manifest names them.
+    pub(crate) fn write_days(&self, first_id: u64, sets: &Sets<'_>) -> Result<Vec<Arc<Segment>>> {
+        let mut infos: Vec<SegmentInfo> = Vec::new();
+        let mut done = BTreeSet::new();
+        loop {
+            let next_id = first_id + infos.len() as u64;
+            let result = self.write_some_days(next_id, sets, &mut done);
+            let (written, is_all) = result.inspect_err(|_| {
+                infos.iter().for_each(|info| self.remove_unfinished(info.tier, info.id));
+            })?;
+            infos.extend(written);
+            if is_all {
+                break;
             }
         }
-        writer.finish()
+        self.name_segments(&infos)
+    }
+
+    /// Writes the first days that are not done yet, under temporary names; whether that is all.
+    fn write_some_days(
+        &self,
+        first_id: u64,
+        sets: &Sets<'_>,
+        done: &mut BTreeSet<i64>,
+    ) -> Result<(Vec<SegmentInfo>, bool)> {
+        let mut writers: BTreeMap<i64, SegmentWriter<'_>> = BTreeMap::new();
+        let mut is_all = true;
+        let mut next_id = first_id;
+        let mut write = || {
+            sets(&mut |rows| {
+                let day_of = |at: &i64| at.div_euclid(DAY);
+                let mut start = 0;
+                for of_day in rows.timestamps.chunk_by(|a, b| day_of(a) == day_of(b)) {
+                    let rows_of_day = start..start + of_day.len();
+                    start = rows_of_day.end;
+                    let Some(day) = of_day.first().map(day_of) else { continue };
+                    if done.contains(&day) {
+                        continue;
+                    }
+                    if !writers.contains_key(&day) {
+                        if writers.len() == WRITERS_MAX {
+                            is_all = false;
+                            continue;
+                        }
+                        let writer = self.create_segment(0, next_id, Effort::Fast)?;
+                        writers.insert(day, writer);
+                        next_id += 1;
+                    }
+                    let Some(writer) = writers.get_mut(&day) else { continue };
+                    if of_day.len() == rows.timestamps.len() {
+                        writer.push(rows)?;
+                    } else {
+                        writer.push(&rows.slice(rows_of_day))?;
+                    }
+                }
+                Ok(())
+            })?;
+            done.extend(writers.keys());
+            // In the order of their numbers, which is not that of the days.
+            let mut infos = Vec::new();
+            for writer in std::mem::take(&mut writers).into_values() {
+                infos.push(writer.finish().inspect_err(|error| self.poison_if_sync(error))?);
+            }
+            infos.sort_by_key(|info| info.id);
+            Ok(infos)
+        };
+        let written = write();
+        if written.is_err() {
+            // Also the one that could not be created, of which something may be there.
+            (first_id..=next_id).for_each(|id| self.remove_unfinished(0, id));
+        }
+        Ok((written?, is_all))
+    }
+
+    /// Begins a segment under a temporary name.
+    pub(crate) fn create_segment(
+        &self,
+        tier: u8,
+        id: u64,
+        effort: Effort,
+    ) -> Result<SegmentWriter<'_>> {
+        let vfs = &*self.options.vfs;
+        let unfinished = temporary(&self.paths.segment(tier, id));
+        remove_if_there(vfs, &unfinished).map_err(|e| Error::io("remove", &unfinished, e))?;
+        SegmentWriter::create(vfs, &unfinished, id, tier, effort)
+    }
+
+    /// Removes what is left of a segment that was not finished.
+    pub(crate) fn remove_unfinished(&self, tier: u8, id: u64) {
+        let _ = self.options.vfs.remove(&temporary(&self.paths.segment(tier, id)));
+    }
+
+    /// Gives finished segments of one tier their names, durably, and opens them.
+    pub(crate) fn name_segments(&self, infos: &[SegmentInfo]) -> Result<Vec<Arc<Segment>>> {
+        let vfs = &*self.options.vfs;
+        let path_of = |info: &SegmentInfo| self.paths.segment(info.tier, info.id);
+        for path in infos.iter().map(path_of) {
+            vfs.rename(&temporary(&path), &path).map_err(|source| {
+                self.poison("rename");
+                Error::io("rename", &path, source)
+            })?;
+        }
+        let dirs: BTreeSet<_> = infos.iter().map(|info| self.paths.tier_dir(info.tier)).collect();
+        for dir in &dirs {
+            vfs.sync_dir(dir).map_err(|source| {
+                self.poison("sync");
+                Error::io("sync", dir, source)
+            })?;
+        }
+        let open = |info: &SegmentInfo| Segment::open(vfs, &path_of(info), info).map(Arc::new);
+        infos.iter().map(open).collect()
     }
 
     /// Removes a log file whose rows are in a segment; a damaged one goes to quarantine instead.
@@ -199,12 +307,10 @@ impl Store {
 
 /// Creates the log file of a generation and makes its name durable.
 pub(crate) fn create_wal(vfs: &dyn Vfs, paths: &Paths, generation: u64) -> Result<WalWriter> {
-    use std::hash::BuildHasher;
-    let file_id = std::hash::RandomState::new().hash_one(generation);
     let path = paths.wal(generation);
     // A file of that number can only be left from an attempt that failed half-way.
     remove_if_there(vfs, &path).map_err(|source| Error::io("remove", &path, source))?;
-    let wal = WalWriter::create(vfs, path, file_id)?;
+    let wal = WalWriter::create(vfs, path, random_number())?;
     // Before any record, so that a header that is not whole later was damaged.
     wal.file().sync().map_err(|source| Error::io("sync", wal.path(), source))?;
     let dir = paths.wal_dir();
@@ -214,7 +320,7 @@ pub(crate) fn create_wal(vfs: &dyn Vfs, paths: &Paths, generation: u64) -> Resul
 
 /// All rows of one label set; `same` in the order of generations.
 fn rows_of_set(same: &[Arc<HeadSet>]) -> Option<SetRows> {
-    let labels: Labels = same.first()?.labels.clone();
+    let labels: Labels = same.first()?.labels();
     let mut columns: Vec<Column> = Vec::new();
     // The newest generation first, so that its kind is kept.
     for set in same.iter().rev() {

@@ -1,8 +1,9 @@
 //! The embedded time-series store of heapster: one directory, one process that writes, no network.
 //!
-//! A [`Store`] takes batches of metric sets ([`Store::append`]) and gives consistent views of them
+//! A [`Store`] takes batches of metric sets ([`Store::append`]), or rows of sets it was shown before
+//! ([`Store::append_dense`], the fastest way), and gives consistent views of them
 //! ([`Store::snapshot`], the port of [`heapster_core::storage`]). It starts no threads: its owner
-//! calls [`Store::maintain`] about once a second.
+//! calls [`Store::maintain`] about once a second, and [`Store::compact`] from a thread of its own.
 //!
 //! # What survives
 //!
@@ -16,6 +17,13 @@
 //! not appended. Damage on the disk is found by checksums and costs the damaged part: it is set
 //! aside and reported, the rest is served. Retention deletes whole segments, and never on the word
 //! of a clock that jumped. What this rests on is in `docs/durability.md`.
+//!
+//! # A second process
+//!
+//! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
+//! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
+//! [`backup`] copies a store through such a reader, [`restore`] makes a store of it again, and
+//! [`check`] verifies a directory.
 //!
 //! # Example
 //!
@@ -51,20 +59,26 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `maintenance`, `recovery`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
 
+mod backup;
 #[doc(hidden)]
 pub mod bench_support;
+mod check;
 mod chunk;
 mod clock;
 mod codec;
+mod compaction;
 mod error;
 mod flush;
+mod follower;
 mod head;
+mod import;
 mod maintenance;
 mod manifest;
 mod options;
 mod paths;
+mod reader;
 mod recovery;
 mod retention;
 mod rows;
@@ -77,9 +91,20 @@ mod tombstone;
 pub mod vfs;
 mod wal;
 
+pub use backup::{CopyReport, Progress, backup, restore};
+pub use check::{CheckReport, Finding, Severity, check};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
-pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use head::handle::SetHandle;
+pub use import::Import;
+pub use options::{
+    Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
+};
+pub use reader::{ReaderOptions, StoreReader};
+pub use segment::{CodecCensus, TierCensus};
 pub use snapshot::StoreSnapshot;
-pub use stats::{AppendReport, MaintenanceReport, OpenReport, Quarantined, Stats};
+pub use stats::{
+    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
+    Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
+};
 pub use store::Store;

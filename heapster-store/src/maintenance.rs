@@ -1,15 +1,18 @@
 //! The explicit upkeep of a store: sync, flush when it is due, drop what is past its time, verify.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-use crate::retention::{ClockWatch, is_expired};
+use crate::recovery::set_aside;
+use crate::retention::{ClockWatch, Limits, expired};
 use crate::segment::Segment;
 use crate::snapshot::View;
 use crate::stats::MaintenanceReport;
 use crate::store::Store;
+use crate::tier::{limits_of, oldest_needed};
 
 /// How much of the clock's probation a restart forgets at most.
 const PROBATION_STEP: Duration = Duration::from_secs(3600);
@@ -28,6 +31,8 @@ pub(crate) struct Upkeep {
     pub retry_from: Duration,
     /// Generations whose log file is damaged and is kept in quarantine.
     pub damaged_generations: Vec<u64>,
+    /// Segments that are damaged and are kept in quarantine once the manifest does not name them.
+    pub damaged_segments: Vec<u64>,
 }
 
 impl Store {
@@ -64,15 +69,21 @@ impl Store {
         let is_trusted = upkeep.watch.look(now, monotonic);
         let is_suspect = upkeep.watch.is_suspect();
         self.counters.lock().is_clock_suspect = is_suspect;
-        let retention = self.options.retention;
         let mut manifest = upkeep.manifest.clone();
         manifest.clock_probation = upkeep.watch.probation(monotonic);
         let is_clock_news = {
             let (before, now) = (upkeep.manifest.clock_probation, manifest.clock_probation);
             before.is_zero() != now.is_zero() || before.abs_diff(now) >= PROBATION_STEP
         };
-        if is_trusted {
-            manifest.segments.retain(|segment| !is_expired(segment, retention, now));
+        let trusted = is_trusted.then_some(now);
+        let tiers: BTreeSet<u8> = manifest.segments.iter().map(|segment| segment.tier).collect();
+        for tier in tiers {
+            let of_tier: Vec<_> = manifest.segments.iter().filter(|s| s.tier == tier).collect();
+            let needed_from = oldest_needed(&manifest, &self.options.tiers);
+            let needed_from = Some(needed_from).filter(|_| tier == 0);
+            let limits = self.limits(&manifest, tier);
+            let gone = expired(&of_tier, limits, trusted, needed_from);
+            manifest.expire(&gone);
         }
         let expired = upkeep.manifest.segments.len() - manifest.segments.len();
         if expired == 0 && !is_clock_news {
@@ -81,6 +92,14 @@ impl Store {
         self.publish(upkeep, manifest, Vec::new())?;
         self.counters.lock().expired_segments += expired as u64;
         Ok(expired)
+    }
+
+    /// How much of a tier is kept.
+    fn limits(&self, manifest: &Manifest, tier: u8) -> Limits {
+        match tier {
+            0 => Limits { age: self.options.retention, bytes: self.options.retention_bytes },
+            tier => limits_of(manifest, tier, &self.options.tiers),
+        }
     }
 
     /// Makes a manifest the store's, then shows readers what it names, then deletes the files of the
@@ -104,11 +123,26 @@ impl Store {
             *view = Arc::new(View::new(&upkeep.manifest, named, heads.cloned().collect()));
             gone
         };
+        let vfs = &*self.options.vfs;
         for segment in gone {
             // A reader may still map it. What cannot be removed now is removed at the next open.
-            let _ = self.options.vfs.remove(segment.path());
+            if upkeep.damaged_segments.contains(&segment.info().id) {
+                let _ = set_aside(vfs, &self.paths, segment.path());
+            } else {
+                let _ = vfs.remove(segment.path());
+            }
         }
         Ok(())
+    }
+
+    /// Removes the files of segments that did not become part of the store.
+    pub(crate) fn discard(&self, segments: &[Arc<Segment>]) {
+        // After a failed rename nobody knows whether the manifest names them.
+        if self.check_poison().is_ok() {
+            for segment in segments {
+                let _ = self.options.vfs.remove(segment.path());
+            }
+        }
     }
 
     pub(crate) fn replace_manifest(&self, manifest: &Manifest) -> Result<()> {

@@ -4,16 +4,17 @@
 //! written after it, so that one damaged file does not take the store with it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use heapster_core::{MatchOp, Matcher, Text, TimeRange, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::paths::{Paths, temporary};
-use crate::segment::SegmentInfo;
+use crate::segment::{Segment, SegmentInfo};
 use crate::tier::TierState;
 use crate::tombstone::Tombstone;
-use crate::vfs::{Vfs, read_exact_at, remove_if_there, write_all_at};
+use crate::vfs::{Vfs, open_if_there, read_exact_at, read_up_to_at, remove_if_there, write_all_at};
 use crate::wal::bytes::{Malformed, Reader, put_text, put_varint};
 
 const MAGIC: [u8; 8] = *b"HPSTRMAN";
@@ -22,12 +23,16 @@ const VERSION: u32 = 1;
 /// magic 8 | version u32.
 const HEADER_BYTES: usize = 12;
 const CRC_BYTES: usize = 4;
+/// The header, the store's id and the manifest's number.
+const STAMP_BYTES: usize = HEADER_BYTES + 16;
 /// A manifest is at most this long: about a million segments.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// What the store consists of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
+    /// Random number of the store, so that a copy of another store is told from one of this.
+    pub store_id: u64,
     /// Counts the manifests of this store; the valid one with the greatest number counts.
     pub number: u64,
     /// Number of the next segment.
@@ -37,12 +42,33 @@ pub(crate) struct Manifest {
     /// How long the clock still had to behave before it is trusted, in whole seconds; zero when it
     /// was trusted (decision 0009).
     pub clock_probation: Duration,
+    /// Raw samples from this moment on are all there; `None` when none was ever dropped for its age.
+    pub raw_from: Option<Timestamp>,
     /// The segments of all tiers in the order of their numbers.
     pub segments: Vec<SegmentInfo>,
     /// How far each tier of aggregates is built, in the order of their numbers.
     pub tiers: Vec<TierState>,
     /// Deletions that some segment still has to be rid of, oldest first.
     pub tombstones: Vec<Tombstone>,
+}
+
+/// What tells the first copy of one manifest from that of the next without reading all of it: its
+/// length, its first bytes, which have the number, and its checksum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(Option<(u64, [u8; STAMP_BYTES], [u8; CRC_BYTES])>);
+
+impl Stamp {
+    /// Takes the stamp of what is there now.
+    pub fn take(vfs: &dyn Vfs, paths: &Paths) -> Result<Self> {
+        let path = paths.manifest();
+        let failed = |source| Error::io("read", &path, source);
+        let Some(file) = open_if_there(vfs, &path).map_err(failed)? else { return Ok(Self(None)) };
+        let len = file.size().map_err(failed)?;
+        let (mut start, mut crc) = ([0; STAMP_BYTES], [0; CRC_BYTES]);
+        read_up_to_at(&*file, &mut start, 0).map_err(failed)?;
+        read_up_to_at(&*file, &mut crc, len.saturating_sub(CRC_BYTES as u64)).map_err(failed)?;
+        Ok(Self(Some((len, start, crc))))
+    }
 }
 
 /// A manifest as found on disk.
@@ -59,7 +85,7 @@ pub(crate) struct Loaded {
 impl Manifest {
     /// Reads the newer of the two copies that is sound. `None` when there is neither.
     pub fn load(vfs: &dyn Vfs, paths: &Paths) -> Result<Option<Loaded>> {
-        let copies = [paths.manifest(), paths.manifest_copy()].map(|path| read(vfs, &path));
+        let copies = paths.manifests().map(|path| Self::read(vfs, &path));
         let mut best: Option<Manifest> = None;
         let mut damage = None;
         let mut numbers = Vec::new();
@@ -86,22 +112,65 @@ impl Manifest {
         }
     }
 
+    /// Reads one copy; `None` when it is not there.
+    pub fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<Self>> {
+        let failed = |source| Error::io("read", path, source);
+        let Some(file) = open_if_there(vfs, path).map_err(failed)? else { return Ok(None) };
+        let len = file.size().map_err(failed)?;
+        if len > BYTES_MAX {
+            return Err(Error::corrupt(path, 0, "it is too long for a manifest"));
+        }
+        let mut bytes = vec![0; len as usize];
+        read_exact_at(&*file, &mut bytes, 0).map_err(failed)?;
+        Self::parse(path, &bytes).map(Some)
+    }
+
     /// Whether a segment of that number is part of the store.
     pub fn names(&self, id: u64) -> bool {
         self.segments.binary_search_by_key(&id, |segment| segment.id).is_ok()
     }
 
+    /// Makes segments part of the store. Their numbers are not used again.
+    pub fn add(&mut self, segments: &[Arc<Segment>]) {
+        for segment in segments {
+            let info = segment.info();
+            self.next_segment = self.next_segment.max(info.id + 1);
+            let place = self.segments.partition_point(|other| other.id < info.id);
+            self.segments.insert(place, info.clone());
+        }
+    }
+
+    /// Drops segments that are past their time, and remembers from when on their tiers are whole.
+    pub fn expire(&mut self, gone: &[u64]) {
+        for segment in self.segments.extract_if(.., |segment| gone.contains(&segment.id)) {
+            let after = Timestamp::from_millis(segment.last.saturating_add(1));
+            if segment.tier == 0 {
+                self.raw_from = self.raw_from.max(Some(after));
+            } else if let Some(state) = self.tiers.iter_mut().find(|s| s.tier == segment.tier) {
+                state.complete_from = state.complete_from.max(after);
+            }
+        }
+    }
+
+    /// Notes that samples of a range came late or went: aggregates that were built of them have to
+    /// be built again.
+    pub fn mark_stale(&mut self, range: TimeRange) {
+        for tier in &mut self.tiers {
+            tier.mark_stale(range);
+        }
+    }
+
     /// Writes both copies under temporary names and syncs them. An error leaves the store as it was.
     pub fn prepare(&self, vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         let bytes = self.to_bytes();
-        let copies = [paths.manifest(), paths.manifest_copy()];
+        let copies = paths.manifests();
         copies.iter().try_for_each(|path| write(vfs, &temporary(path), &bytes))
     }
 
     /// Makes the prepared copies the store's manifest, durably. The caller deletes what it does not
     /// name only after this returns. After an error nobody knows which manifest a reopen finds.
     pub fn publish(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
-        for path in [paths.manifest(), paths.manifest_copy()] {
+        for path in paths.manifests() {
             vfs.rename(&temporary(&path), &path).map_err(|e| Error::io("rename", &path, e))?;
             vfs.sync_dir(paths.root()).map_err(|e| Error::io("sync", paths.root(), e))?;
         }
@@ -111,11 +180,13 @@ impl Manifest {
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        for number in [self.number, self.next_segment, self.wal_floor] {
+        for number in [self.store_id, self.number, self.next_segment, self.wal_floor] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         let probation = u32::try_from(self.clock_probation.as_secs()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&probation.to_le_bytes());
+        let raw_from = self.raw_from.unwrap_or(Timestamp::MIN);
+        bytes.extend_from_slice(&raw_from.as_millis().to_le_bytes());
         bytes.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
         for segment in &self.segments {
             bytes.extend_from_slice(&segment.id.to_le_bytes());
@@ -165,8 +236,10 @@ impl Manifest {
     }
 
     fn read_body(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let (number, next_segment, wal_floor) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (store_id, number) = (reader.u64()?, reader.u64()?);
+        let (next_segment, wal_floor) = (reader.u64()?, reader.u64()?);
         let clock_probation = Duration::from_secs(reader.u32()?.into());
+        let raw_from = Some(read_time(reader)?).filter(|from| *from > Timestamp::MIN);
         let mut segments: Vec<SegmentInfo> = Vec::new();
         for _ in 0..reader.u32()? {
             let segment = SegmentInfo {
@@ -198,8 +271,17 @@ impl Manifest {
         for _ in 0..reader.u32()? {
             tombstones.push(read_tombstone(reader)?);
         }
-        let manifest =
-            Self { number, next_segment, wal_floor, clock_probation, segments, tiers, tombstones };
+        let manifest = Self {
+            store_id,
+            number,
+            next_segment,
+            wal_floor,
+            clock_probation,
+            raw_from,
+            segments,
+            tiers,
+            tombstones,
+        };
         if reader.is_empty() { Ok(manifest) } else { Err(Malformed("bytes follow the tombstones")) }
     }
 }
@@ -207,6 +289,7 @@ impl Manifest {
 fn put_tier(tier: &TierState, bytes: &mut Vec<u8>) {
     bytes.push(tier.tier);
     bytes.extend_from_slice(&(tier.resolution.as_millis() as u64).to_le_bytes());
+    bytes.extend_from_slice(&tier.complete_from.as_millis().to_le_bytes());
     bytes.extend_from_slice(&tier.built_to.as_millis().to_le_bytes());
     bytes.extend_from_slice(&(tier.stale.len() as u32).to_le_bytes());
     tier.stale.iter().for_each(|range| put_range(*range, bytes));
@@ -217,12 +300,12 @@ fn read_tier(reader: &mut Reader<'_>) -> Result<TierState, Malformed> {
     if tier == 0 || resolution.is_zero() {
         return Err(Malformed("a tier of aggregates has no number or no resolution"));
     }
-    let built_to = read_time(reader)?;
+    let (complete_from, built_to) = (read_time(reader)?, read_time(reader)?);
     let mut stale = Vec::new();
     for _ in 0..reader.u32()? {
         stale.push(read_range(reader)?);
     }
-    Ok(TierState { tier, resolution, built_to, stale })
+    Ok(TierState { tier, resolution, complete_from, built_to, stale })
 }
 
 fn put_tombstone(tombstone: &Tombstone, bytes: &mut Vec<u8>) {
@@ -282,22 +365,6 @@ fn read_flag(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
     }
 }
 
-fn read(vfs: &dyn Vfs, path: &Path) -> Result<Option<Manifest>> {
-    let failed = |source| Error::io("read", path, source);
-    let file = match vfs.open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let len = file.size().map_err(failed)?;
-    if len > BYTES_MAX {
-        return Err(Error::corrupt(path, 0, "it is too long for a manifest"));
-    }
-    let mut bytes = vec![0; len as usize];
-    read_exact_at(&*file, &mut bytes, 0).map_err(failed)?;
-    Manifest::parse(path, &bytes).map(Some)
-}
-
 fn write(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> Result<()> {
     remove_if_there(vfs, path).map_err(|source| Error::io("remove", path, source))?;
     let file = vfs.create_new(path).map_err(|source| Error::io("create", path, source))?;
@@ -332,14 +399,17 @@ mod tests {
             samples: 20,
         };
         Manifest {
+            store_id: 0x0102_0304_0506_0708,
             number: 4,
             next_segment: 9,
             wal_floor: 3,
             clock_probation: Duration::from_secs(3600),
+            raw_from: Some(Timestamp::from_millis(-3)),
             segments: vec![segment(2), segment(8)],
             tiers: vec![TierState {
                 tier: 1,
                 resolution: Duration::from_secs(300),
+                complete_from: Timestamp::from_millis(300_000),
                 built_to: Timestamp::from_millis(600_000),
                 stale: vec![range],
             }],

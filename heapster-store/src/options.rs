@@ -31,6 +31,18 @@ pub enum Retention {
     Age(Duration),
 }
 
+/// A tier: aggregates by buckets of time, kept longer than raw samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierOptions {
+    /// Length of a bucket: whole seconds that divide a day, from 1 second to 1 day.
+    pub resolution: Duration,
+    /// How long buckets are kept. Whole segments of one to a hundred days go once their newest
+    /// bucket is past it.
+    pub retention: Retention,
+    /// Length of all segments of the tier above which the oldest go; `None` for no limit.
+    pub retention_bytes: Option<u64>,
+}
+
 /// How late a sample may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateWindow {
@@ -51,6 +63,15 @@ pub struct StoreOptions {
     /// How long samples are kept. Default: for ever, because a library that deletes surprises; the
     /// server sets 15 days. Whole segments go once their newest sample is past the age.
     pub retention: Retention,
+    /// The tiers, from the finest to the coarsest, each resolution a multiple of the one before; at
+    /// most 8. Default: none. They are built by [`crate::Store::roll_up`], and raw samples that a
+    /// tier still needs are not dropped. A tier that is taken out of the list keeps what it has and
+    /// still answers.
+    pub tiers: Vec<TierOptions>,
+    /// Length of all segments of raw samples above which the oldest go, whole, whatever their age;
+    /// `None` for no limit. Default: none. The newest segment stays in any case, and the log and
+    /// what compaction needs for a while come on top.
+    pub retention_bytes: Option<u64>,
     /// Bytes of memory after which the head is flushed to a segment; 1 MiB to 16 GiB, default
     /// 64 MiB: two hours of about 200,000 series. Larger means larger segments, more memory and a
     /// longer replay after a crash; smaller means more and smaller segments.
@@ -58,6 +79,9 @@ pub struct StoreOptions {
     /// Span of data after which the head is flushed, aligned to multiples of itself; 1 minute to
     /// 7 days, default 2 hours: most dashboards ask for less, and compression gains little beyond.
     pub flush_window: Duration,
+    /// How long after its end a day is encoded for size, which makes it smaller by a fifth and reading
+    /// it slower; `None` for never. Default: 2 days, since most dashboards ask for less.
+    pub cold_after: Option<Duration>,
     /// How late a sample may come. Default: 1 hour, which covers a collector that was cut off and
     /// catches up. Much older rows are cheap one by one, but each overlaps segments that reads must
     /// merge.
@@ -78,8 +102,11 @@ impl Default for StoreOptions {
             vfs: Arc::new(RealVfs),
             clock: Arc::new(SystemClock::new()),
             retention: Retention::Forever,
+            tiers: Vec::new(),
+            retention_bytes: None,
             head_bytes_max: 64 << 20,
             flush_window: Duration::from_secs(2 * 3600),
+            cold_after: Some(Duration::from_secs(2 * 86_400)),
             late_window: LateWindow::Within(Duration::from_secs(3600)),
             future_max: Some(Duration::from_secs(600)),
             sets_max: 2_000_000,
@@ -103,7 +130,8 @@ impl StoreOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejected {
-    /// Older than [`StoreOptions::late_window`] allows.
+    /// Older than [`StoreOptions::late_window`] allows; of an import, older than
+    /// [`StoreOptions::retention`] keeps.
     TooOld,
     /// Further ahead of the clock than [`StoreOptions::future_max`] allows. Also what seconds or
     /// nanoseconds taken for milliseconds look like.
@@ -112,21 +140,24 @@ pub enum Rejected {
     LabelsTooLarge,
     /// The set would have more than 4,096 columns.
     TooManyColumns,
-    /// A column's name is empty or longer than 1 KiB.
+    /// A column's name is empty or longer than 1 KiB, or a handle has it twice.
     ColumnName,
     /// The head would have more sets than [`StoreOptions::sets_max`].
     TooManySets,
+    /// Rows of the set came in a falling order of time too often since the last flush: 256 times.
+    OutOfOrder,
 }
 
 impl Rejected {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TooOld,
         Self::TooFarAhead,
         Self::LabelsTooLarge,
         Self::TooManyColumns,
         Self::ColumnName,
         Self::TooManySets,
+        Self::OutOfOrder,
     ];
 
     /// A word for metrics and messages.
@@ -138,6 +169,7 @@ impl Rejected {
             Self::TooManyColumns => "too_many_columns",
             Self::ColumnName => "column_name",
             Self::TooManySets => "too_many_sets",
+            Self::OutOfOrder => "out_of_order",
         }
     }
 }

@@ -14,26 +14,24 @@ use heapster_core::{TimeRange, Timestamp};
 
 use crate::error::{Error, Result, with_causes};
 use crate::flush::create_wal;
+use crate::follower::Follower;
 use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::Encoder;
 use crate::maintenance::Upkeep;
 use crate::manifest::{Loaded, Manifest};
 use crate::options::StoreOptions;
-use crate::paths::{Paths, TEMPORARY, parse_segment, parse_wal};
+use crate::paths::{BACKUP, Paths, TEMPORARY, parse_segment, parse_tier, parse_wal};
 use crate::retention::ClockWatch;
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
 use crate::stats::{OpenReport, Quarantined};
 use crate::store::{Parts, Store, Writer};
-use crate::vfs::{DirEntry, Vfs, read_exact_at, write_all_at};
-use crate::wal::bytes::Reader;
-use crate::wal::replay::{Opened, Records};
-
-/// A row keeps its sequence shifted left by three bits. No writer comes near.
-const SEQ_MAX: u64 = u64::MAX >> 4;
+use crate::tier;
+use crate::vfs::{DirEntry, Vfs, VfsFile, read_exact_at, write_all_at};
 
 pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
+    tier::check(&options.tiers)?;
     let vfs = Arc::clone(&options.vfs);
     let vfs = &*vfs;
     let paths = Paths::new(dir);
@@ -50,7 +48,8 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     }
     let Loaded { mut manifest, needs_repair: mut is_dirty, may_be_stale } =
         loaded.unwrap_or_else(|| {
-            let manifest = Manifest { next_segment: 1, ..Manifest::default() };
+            let store_id = random_number();
+            let manifest = Manifest { store_id, next_segment: 1, ..Manifest::default() };
             Loaded { manifest, needs_repair: true, may_be_stale: false }
         });
     let (segments, missing) = open_segments(vfs, &paths, &manifest, &mut opened)?;
@@ -61,7 +60,10 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     for (info, reason) in missing {
         opened.quarantined.push(quarantine(vfs, &paths, &info, reason)?);
         manifest.segments.retain(|segment| segment.id != info.id);
+        // Where its raw samples are still there, it is built again.
+        tier::mark_stale_in(&mut manifest, info.tier, range_of(&info));
     }
+    is_dirty |= tier::reconcile(&mut manifest, &options.tiers)?;
     for (generation, reason) in &replayed.unreadable {
         let file = set_aside(vfs, &paths, &paths.wal(*generation))?;
         let reason = reason.map(str::to_owned);
@@ -101,12 +103,13 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
         is_frozen_pending: false,
         retry_from: Duration::ZERO,
         damaged_generations: replayed.damaged,
+        damaged_segments: Vec::new(),
     };
     Ok(Store::from_parts(Parts { options, paths, upkeep, writer, view, opened, lock }))
 }
 
 /// Creates the directory and makes its name durable, and those of the parents that were missing.
-fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+pub(crate) fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
     let is_missing = |path: &Path| match vfs.list(path) {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
         Ok(_) => false,
@@ -140,6 +143,9 @@ fn check_is_ours(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         Err(source) => return Err(Error::io("list", dir, source)),
     };
     let has = |name: &str| entries.iter().any(|entry| entry.name == name);
+    if has(BACKUP) {
+        return Err(not_ours("it is a backup; restore it into another directory".to_owned()));
+    }
     if has("MANIFEST") || has("MANIFEST.copy") {
         return Ok(());
     }
@@ -157,7 +163,10 @@ fn check_is_ours(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-fn take_lock(vfs: &dyn Vfs, paths: &Paths) -> Result<Box<dyn std::fmt::Debug + Send + Sync>> {
+pub(crate) fn take_lock(
+    vfs: &dyn Vfs,
+    paths: &Paths,
+) -> Result<Box<dyn std::fmt::Debug + Send + Sync>> {
     let path = paths.lock();
     vfs.lock(&path).map_err(|source| {
         if source.kind() != io::ErrorKind::WouldBlock {
@@ -177,6 +186,12 @@ fn say_who_holds_it(vfs: &dyn Vfs, paths: &Paths) -> io::Result<()> {
     let file = vfs.open_for_write(&paths.lock())?;
     file.set_len(0)?;
     write_all_at(&*file, text.as_bytes(), 0)
+}
+
+/// A number that nobody else has, seeded by the operating system.
+pub(crate) fn random_number() -> u64 {
+    use std::hash::BuildHasher;
+    std::hash::RandomState::new().hash_one(())
 }
 
 fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
@@ -232,10 +247,7 @@ struct Replayed {
 }
 
 fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> Result<Replayed> {
-    let names = list_or_nothing(vfs, &paths.wal_dir())?;
-    let mut generations: Vec<u64> =
-        names.iter().filter_map(|entry| parse_wal(&entry.name)).collect();
-    generations.sort_unstable();
+    let mut generations = list_wals(vfs, paths)?;
     let last_generation = generations.last().copied().unwrap_or(0);
     generations.retain(|generation| *generation >= floor);
     let mut replayed = Replayed {
@@ -248,55 +260,21 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
     };
     for generation in generations {
         let path = paths.wal(generation);
-        let bytes = read_wal(vfs, &path)?;
-        let mut records = match Records::open(&path, &bytes)? {
-            Opened::Records(records) => records,
-            Opened::Unfinished => {
-                opened.torn_bytes += bytes.len() as u64;
-                replayed.empty.push(generation);
-                continue;
-            }
-            Opened::Unreadable => {
-                opened.damaged_bytes += bytes.len() as u64;
-                replayed.unreadable.push((generation, Some("its header and records are damaged")));
-                continue;
-            }
-        };
-        let head = Arc::new(Head::new(generation));
-        head.wal_bytes.store(bytes.len() as u64, Ordering::Relaxed);
-        let mut applier = Applier::new(Arc::clone(&head));
-        let mut malformed = 0;
-        let mut lost_rows = 0;
-        while let Some(payload) = records.next() {
-            // A definition takes two bytes at least, so damage cannot have taken more than this.
-            let lost_bytes = records.damaged_bytes + malformed;
-            applier.lost_max = usize::try_from(lost_bytes / 2).unwrap_or(usize::MAX);
-            // Whatever becomes of the rest: rows of the batch may be in the head from now on.
-            let seq = Reader::new(payload).varint().unwrap_or(0);
-            if seq > SEQ_MAX {
-                malformed += payload.len() as u64;
-                continue;
-            }
-            replayed.last_seq = replayed.last_seq.max(seq);
-            match applier.apply(payload) {
-                Ok(applied) => {
-                    opened.replayed_batches += 1;
-                    opened.replayed_samples += applied.samples;
-                    lost_rows += applied.lost_rows;
-                }
-                Err(_) => malformed += payload.len() as u64,
-            }
-        }
-        let damaged_bytes = records.damaged_bytes + malformed;
-        opened.torn_bytes += records.torn_bytes;
-        opened.damaged_bytes += damaged_bytes;
-        opened.lost_rows += lost_rows;
-        let is_odd = damaged_bytes > 0 || records.is_tail_odd;
-        if !head.is_empty() {
+        let mut log = Follower::new(generation);
+        let file = open_wal(vfs, &path)?;
+        let len = file.size().map_err(|source| Error::io("read", &path, source))?;
+        log.read(&path, &*file, len)?;
+        replayed.last_seq = replayed.last_seq.max(log.last_seq);
+        log.add_to(opened);
+        let is_odd = log.damaged_bytes > 0 || log.is_tail_odd;
+        if log.is_unreadable {
+            let reason = Some("its header and records are damaged");
+            replayed.unreadable.push((generation, reason));
+        } else if !log.head().is_empty() {
             replayed.damaged.extend(is_odd.then_some(generation));
-            replayed.heads.push(head);
+            replayed.heads.push(Arc::clone(log.head()));
         } else if is_odd {
-            let reason = (damaged_bytes > 0).then_some("all of its records are damaged");
+            let reason = (log.damaged_bytes > 0).then_some("all of its records are damaged");
             replayed.unreadable.push((generation, reason));
         } else {
             replayed.empty.push(generation);
@@ -305,19 +283,25 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
     Ok(replayed)
 }
 
-/// Reads a log file as the disk has it.
+/// Generations that have a log file, in their order.
+pub(crate) fn list_wals(vfs: &dyn Vfs, paths: &Paths) -> Result<Vec<u64>> {
+    let names = list_or_nothing(vfs, &paths.wal_dir())?;
+    let mut generations: Vec<u64> =
+        names.iter().filter_map(|entry| parse_wal(&entry.name)).collect();
+    generations.sort_unstable();
+    Ok(generations)
+}
+
+/// Opens a log file so that it is read as the disk has it.
 ///
 /// After a failed sync the cache may show bytes that the disk does not have. So it is synced first
 /// and its cache dropped.
-fn read_wal(vfs: &dyn Vfs, path: &Path) -> Result<Vec<u8>> {
+fn open_wal(vfs: &dyn Vfs, path: &Path) -> Result<Box<dyn VfsFile>> {
     let failed = |op: &'static str| move |source| Error::io(op, path, source);
     let file = vfs.open(path).map_err(failed("open"))?;
     file.sync().map_err(failed("sync"))?;
     file.drop_cache().map_err(failed("drop the cache of"))?;
-    let len = usize::try_from(file.size().map_err(failed("read"))?).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; len];
-    read_exact_at(&*file, &mut bytes, 0).map_err(failed("read"))?;
-    Ok(bytes)
+    Ok(file)
 }
 
 fn quarantine(
@@ -330,7 +314,8 @@ fn quarantine(
     Ok(Quarantined { file, range: Some(range_of(info)), reason })
 }
 
-fn range_of(info: &SegmentInfo) -> TimeRange {
+/// Times of the first and the last row of a segment.
+pub(crate) fn range_of(info: &SegmentInfo) -> TimeRange {
     TimeRange::new(Timestamp::from_millis(info.first), Timestamp::from_millis(info.last))
 }
 
@@ -341,17 +326,25 @@ fn set_unnamed_aside(
     manifest: &mut Manifest,
     opened: &mut OpenReport,
 ) -> Result<()> {
-    for entry in list_or_nothing(vfs, &paths.tier_dir(0))? {
-        let Some(id) = parse_segment(&entry.name).filter(|_| !entry.is_dir) else { continue };
-        if manifest.segments.iter().any(|segment| segment.tier == 0 && segment.id == id) {
-            continue;
+    for tier in tiers(vfs, paths)? {
+        for entry in list_or_nothing(vfs, &paths.tier_dir(tier))? {
+            let Some(id) = parse_segment(&entry.name).filter(|_| !entry.is_dir) else { continue };
+            if manifest.segments.iter().any(|segment| segment.tier == tier && segment.id == id) {
+                continue;
+            }
+            let file = set_aside(vfs, paths, &paths.segment(tier, id))?;
+            let reason = "a copy of the manifest is damaged, and the other does not name it";
+            opened.quarantined.push(Quarantined { file, range: None, reason: reason.to_owned() });
+            manifest.next_segment = manifest.next_segment.max(id.saturating_add(1));
         }
-        let file = set_aside(vfs, paths, &paths.segment(0, id))?;
-        let reason = "a copy of the manifest is damaged, and the other does not name it".to_owned();
-        opened.quarantined.push(Quarantined { file, range: None, reason });
-        manifest.next_segment = manifest.next_segment.max(id.saturating_add(1));
     }
     Ok(())
+}
+
+/// The tiers that have a directory, raw included.
+fn tiers(vfs: &dyn Vfs, paths: &Paths) -> Result<Vec<u8>> {
+    let entries = list_or_nothing(vfs, &paths.segments_dir())?;
+    Ok(entries.iter().filter_map(|entry| parse_tier(&entry.name)).collect())
 }
 
 /// Moves a file into `quarantine/`, if it is there, and gives its new name. Nothing that lies there
@@ -377,7 +370,7 @@ pub(crate) fn set_aside(vfs: &dyn Vfs, paths: &Paths, path: &Path) -> Result<Str
 
 /// Removes what a crash left: unfinished files, segments no manifest names, log files that are in
 /// segments. They are never adopted. What cannot be removed is not worth failing for.
-fn remove_leftovers(
+pub(crate) fn remove_leftovers(
     vfs: &dyn Vfs,
     paths: &Paths,
     manifest: &Manifest,
@@ -396,10 +389,13 @@ fn remove_leftovers(
         let is_needless = |number| number < manifest.wal_floor || empty.contains(&number);
         parse_wal(&entry.name).is_some_and(is_needless)
     })?;
-    remove(&paths.tier_dir(0), &|entry| {
-        let is_named = |id| manifest.segments.iter().any(|s| s.tier == 0 && s.id == id);
-        parse_segment(&entry.name).is_some_and(|id| !is_named(id))
-    })
+    for tier in tiers(vfs, paths)? {
+        remove(&paths.tier_dir(tier), &|entry| {
+            let is_named = |id| manifest.segments.iter().any(|s| s.tier == tier && s.id == id);
+            parse_segment(&entry.name).is_some_and(|id| !is_named(id))
+        })?;
+    }
+    Ok(())
 }
 
 fn newest_sample(view: &View) -> Option<Timestamp> {
@@ -408,7 +404,7 @@ fn newest_sample(view: &View) -> Option<Timestamp> {
     segments.chain(heads.map(|bounds| bounds.end)).max()
 }
 
-fn list_or_nothing(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<DirEntry>> {
+pub(crate) fn list_or_nothing(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<DirEntry>> {
     match vfs.list(dir) {
         Ok(entries) => Ok(entries),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -75,12 +75,45 @@ impl ClockWatch {
     }
 }
 
-/// Whether a segment's newest sample is past its time.
-pub(crate) fn is_expired(segment: &SegmentInfo, retention: Retention, now: Timestamp) -> bool {
-    match retention {
-        Retention::Forever => false,
-        Retention::Age(age) => segment.last < now.saturating_sub(age).as_millis(),
+/// How much of a tier is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// How long.
+    pub age: Retention,
+    /// How many bytes of segments.
+    pub bytes: Option<u64>,
+}
+
+/// Numbers of the segments of one tier that are to go.
+///
+/// By age go those whose newest sample is past it, unless `needed_from` says that something has yet
+/// to be built of them; and only when there is a `now`, a clock that is trusted. By size the oldest
+/// go, as many as it takes and without asking anybody, since a budget is a promise about the disk;
+/// the newest one stays.
+pub(crate) fn expired(
+    segments: &[&SegmentInfo],
+    limits: Limits,
+    now: Option<Timestamp>,
+    needed_from: Option<Timestamp>,
+) -> Vec<u64> {
+    let needed_from = needed_from.map_or(i64::MAX, Timestamp::as_millis);
+    let oldest_kept = match (limits.age, now) {
+        (Retention::Age(age), Some(now)) => now.saturating_sub(age).as_millis().min(needed_from),
+        _ => i64::MIN,
+    };
+    let mut by_age: Vec<_> = segments.iter().map(|s| (s.last, s.id, s.len)).collect();
+    by_age.sort_unstable();
+    let mut left: u64 = segments.iter().map(|segment| segment.len).sum();
+    let mut gone = Vec::new();
+    for (index, (last, id, len)) in by_age.iter().enumerate() {
+        let is_last = index + 1 == by_age.len();
+        let is_too_much = limits.bytes.is_some_and(|max| left > max) && !is_last;
+        if *last < oldest_kept || is_too_much {
+            gone.push(*id);
+            left -= len;
+        }
     }
+    gone
 }
 
 #[cfg(test)]
@@ -98,6 +131,39 @@ mod tests {
         let mut watch = ClockWatch::new(at(100), Duration::ZERO, Some(at(100)), Duration::ZERO);
         assert!(!watch.look(at(100), Duration::from_secs(1)));
         assert!(watch.look(at(101), HOUR));
+    }
+
+    fn segments() -> Vec<SegmentInfo> {
+        // Numbered against the order of time, as after an import.
+        let one = |id: u64| {
+            let last = (100 - 10 * id as i64) * HOUR.as_millis() as i64;
+            let (tier, is_cold, crc, sets, samples) = (0, false, 0, 1, 1);
+            SegmentInfo { id, tier, is_cold, len: 100, crc, first: last - 1, last, sets, samples }
+        };
+        (1..=4).map(one).collect()
+    }
+
+    fn gone(limits: Limits, now: Option<Timestamp>, needed_from: Option<Timestamp>) -> Vec<u64> {
+        expired(&segments().iter().collect::<Vec<_>>(), limits, now, needed_from)
+    }
+
+    #[test]
+    fn age_needs_a_trusted_clock_and_aggregates_that_are_built() {
+        let limits = Limits { age: Retention::Age(HOUR * 100), bytes: None };
+        assert_eq!(gone(limits, Some(at(160)), None), Vec::<u64>::new());
+        assert_eq!(gone(limits, Some(at(175)), None), [4, 3]);
+        assert_eq!(gone(limits, None, None), Vec::<u64>::new());
+        assert_eq!(gone(limits, Some(at(9000)), None), [4, 3, 2, 1]);
+        assert_eq!(gone(limits, Some(at(9000)), Some(at(65))), [4]);
+    }
+
+    #[test]
+    fn a_budget_takes_the_oldest_whatever_the_clock_says_but_not_the_newest() {
+        let limits = |bytes| Limits { age: Retention::Forever, bytes: Some(bytes) };
+        assert_eq!(gone(limits(400), None, None), Vec::<u64>::new());
+        assert_eq!(gone(limits(399), None, None), [4]);
+        assert_eq!(gone(limits(200), None, Some(Timestamp::EPOCH)), [4, 3]);
+        assert_eq!(gone(limits(0), None, None), [4, 3, 2]);
     }
 
     #[test]

@@ -17,14 +17,14 @@ pub(super) struct Index {
 impl Index {
     pub fn add(&mut self, set: Arc<HeadSet>) {
         let number = self.sets.len() as u32;
-        for label in set.labels.iter().filter(|label| !label.value.is_empty()) {
-            let values = match self.by_label.get_mut(&label.name) {
+        for (name, value) in set.label_texts().filter(|(_, value)| !value.is_empty()) {
+            let values = match self.by_label.get_mut(name) {
                 Some(values) => values,
-                None => self.by_label.entry(label.name.clone()).or_default(),
+                None => self.by_label.entry(name.clone()).or_default(),
             };
-            match values.get_mut(&label.value) {
+            match values.get_mut(value) {
                 Some(postings) => postings.push(number),
-                None => drop(values.insert(label.value.clone(), vec![number])),
+                None => drop(values.insert(value.clone(), vec![number])),
             }
         }
         self.sets.push(set);
@@ -36,7 +36,8 @@ impl Index {
     /// the others look at the candidates' labels.
     pub fn select(&self, matchers: &[Matcher]) -> Vec<Arc<HeadSet>> {
         let satisfies = |set: &HeadSet| {
-            matchers.iter().all(|matcher| matcher.matches(set.labels.value(matcher.name())))
+            let value = |name: &str| set.label(name).map_or("", Text::as_str);
+            matchers.iter().all(|matcher| matcher.matches(value(matcher.name())))
         };
         let numbers = match self.candidates(matchers) {
             Some(numbers) => numbers,

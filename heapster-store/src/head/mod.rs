@@ -9,19 +9,22 @@
 
 pub(crate) mod apply;
 pub(crate) mod encode;
+pub(crate) mod handle;
 mod index;
 pub(crate) mod row;
+mod symbols;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use heapster_core::storage::{Column, Samples, Selector, Values};
-use heapster_core::{Labels, TimeRange, Timestamp, Value};
+use heapster_core::{Labels, Text, TimeRange, Timestamp, Value};
 use parking_lot::{Mutex, RwLock};
 
 use crate::wal::bytes::Reader;
 use index::Index;
 use row::Tail;
+use symbols::Symbols;
 
 /// The columns of a set in the order they were first seen; shared by sets that look alike.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ impl Layout {
 pub(crate) struct Head {
     /// Number of the generation and of its log file.
     pub generation: u64,
+    /// The texts of the labels.
+    symbols: Arc<Symbols>,
     /// Sets that the index does not know yet. The writer only pushes here, so that it never waits
     /// for a query.
     queue: Mutex<Vec<Arc<HeadSet>>>,
@@ -75,11 +80,16 @@ pub(crate) struct Head {
 /// One set of a head.
 #[derive(Debug)]
 pub(crate) struct HeadSet {
-    pub labels: Labels,
+    symbols: Arc<Symbols>,
+    labels: LabelNumbers,
     /// Sequence of the batch that brought the set.
     first_seq: u64,
     state: Mutex<SetState>,
 }
+
+/// The symbols of name and value of each label, in the order of the names. There are as many of
+/// these as sets, and most texts are in many sets.
+type LabelNumbers = Box<[[u32; 2]]>;
 
 #[derive(Debug)]
 struct SetState {
@@ -113,6 +123,7 @@ impl Head {
     pub fn new(generation: u64) -> Self {
         Self {
             generation,
+            symbols: Arc::default(),
             queue: Mutex::default(),
             index: RwLock::default(),
             bytes: AtomicUsize::new(0),
@@ -184,9 +195,51 @@ impl Head {
 }
 
 impl HeadSet {
-    fn new(labels: Labels, layout: Arc<Layout>, first_seq: u64) -> Self {
+    /// A set without rows; the symbols of its labels are known.
+    fn new(
+        symbols: Arc<Symbols>,
+        labels: LabelNumbers,
+        layout: Arc<Layout>,
+        first_seq: u64,
+    ) -> Self {
         let state = SetState { layout, main: RunBytes::default(), rare: None };
-        Self { labels, first_seq, state: Mutex::new(state) }
+        Self { symbols, labels, first_seq, state: Mutex::new(state) }
+    }
+
+    /// The labels; made for the caller.
+    pub fn labels(&self) -> Labels {
+        self.label_texts().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// Name and value of each label, in the order of the names.
+    pub fn label_texts(&self) -> impl Iterator<Item = (&Text, &Text)> {
+        self.labels.iter().map(|label| {
+            let [name, value] = label.map(|number| self.symbols.get(number));
+            name.zip(value).expect("bug: a set has a label without a text")
+        })
+    }
+
+    /// The value of a label, or `None` when the label is absent.
+    pub fn label(&self, name: &str) -> Option<&Text> {
+        self.label_texts().find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+
+    /// Whether these are the labels of the set.
+    pub fn has_labels(&self, labels: &Labels) -> bool {
+        self.labels.len() == labels.len()
+            && self.label_texts().zip(labels).all(|((name, value), label)| {
+                is_same_text(name, &label.name) && is_same_text(value, &label.value)
+            })
+    }
+
+    /// The order of the labels of two sets, which is that of [`Labels`].
+    pub fn cmp_labels(&self, other: &Self) -> std::cmp::Ordering {
+        let is_one_head = Arc::ptr_eq(&self.symbols, &other.symbols);
+        let mut both = self.labels.iter().zip(&other.labels);
+        // Numbers are equal far more often than texts are compared.
+        let same = both.position(|(own, other)| !is_one_head || own != other);
+        let same = same.unwrap_or(self.labels.len().min(other.labels.len()));
+        self.label_texts().skip(same).cmp(other.label_texts().skip(same))
     }
 
     /// The columns the set had as of batch `seq` and the selector wants; none when no run comes
@@ -299,12 +352,22 @@ impl RunBytes {
         self.first <= range.end.as_millis() && range.start.as_millis() <= self.last
     }
 
+    /// The last row.
+    fn tail(&self) -> Tail {
+        let mut tail = Tail::default();
+        let mut reader = Reader::new(&self.bytes);
+        while !reader.is_empty() {
+            tail.decode(&mut reader).expect("bug: a row in memory does not decode (W5)");
+        }
+        tail
+    }
+
     /// Calls `row` for the rows in the range that batch `seq` or an earlier one brought.
     fn for_each_row(&self, range: TimeRange, seq: u64, mut row: impl FnMut(&Tail)) {
         let mut tail = Tail::default();
         let mut reader = Reader::new(&self.bytes);
         while !reader.is_empty() {
-            // Every row was decoded once before it was let in.
+            // Every row was coded here or decoded once before it was let in.
             tail.decode(&mut reader).expect("bug: a row in memory does not decode (W5)");
             if tail.seq > seq || tail.time > range.end.as_millis() {
                 break;
@@ -325,6 +388,13 @@ impl RunBytes {
         self.bytes.extend_from_slice(row);
         self.bytes.capacity() - before
     }
+}
+
+/// Names of the catalogue are the same memory everywhere, so most comparisons end at the pointer.
+#[inline]
+fn is_same_text(a: &Text, b: &Text) -> bool {
+    let (a, b) = (a.as_str(), b.as_str());
+    a.len() == b.len() && (std::ptr::eq(a.as_ptr(), b.as_ptr()) || a == b)
 }
 
 /// Sorts cells by time and keeps the one of the latest batch for each moment.

@@ -68,6 +68,20 @@ pub(crate) struct SegmentRun {
     column: usize,
 }
 
+/// A row group, as [`Segment::row_groups`] found it.
+#[derive(Clone, Debug)]
+pub(crate) struct RowGroup {
+    /// How many rows it has.
+    pub rows: usize,
+    /// Time of its first row.
+    pub first: i64,
+    /// Time of its last row.
+    pub last: i64,
+    set: u32,
+    index: usize,
+    group: GroupRef,
+}
+
 /// Names of a set's labels, as rank and text.
 type LabelNames = [(u32, Text)];
 
@@ -124,17 +138,7 @@ impl Segment {
         }
         let footer = Footer::decode(&footer, footer_start)
             .map_err(|malformed| malformed_at(path, footer_start, malformed))?;
-        let info = SegmentInfo {
-            id: footer.id,
-            tier: footer.tier,
-            is_cold: footer.is_cold,
-            len,
-            crc,
-            first: footer.first,
-            last: footer.last,
-            sets: footer.sets,
-            samples: footer.samples,
-        };
+        let info = info_of(&footer, len, crc);
         if info != *expected {
             return Err(Error::corrupt(
                 path,
@@ -153,6 +157,26 @@ impl Segment {
         };
         segment.check_sections()?;
         Ok(segment)
+    }
+
+    /// Opens a file that no manifest tells of, by what it says of itself.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub(crate) fn open_unnamed(vfs: &dyn Vfs, path: &Path) -> Result<Self> {
+        let source = Source::open(vfs, path).map_err(|error| Error::io("open", path, error))?;
+        let len = source.len();
+        let read =
+            |offset, len| source.bytes(offset, len).map_err(|error| Error::io("read", path, error));
+        let start = len
+            .checked_sub(FOOTER_LEN.saturating_add(TRAILER_LEN))
+            .ok_or_else(|| Error::corrupt(path, 0, "the file is too short for a segment"))?;
+        let trailer_start = start.saturating_add(FOOTER_LEN);
+        let crc = format::check_trailer(&read(trailer_start, TRAILER_LEN)?)
+            .map_err(|malformed| malformed_at(path, trailer_start, malformed))?;
+        let footer = Footer::decode(&read(start, FOOTER_LEN)?, start)
+            .map_err(|malformed| malformed_at(path, start, malformed))?;
+        Self::open(vfs, path, &info_of(&footer, len, crc))
     }
 
     fn check_sections(&mut self) -> Result<()> {
@@ -332,7 +356,7 @@ impl Segment {
         }
     }
 
-    fn metric_ranks(&self) -> Result<Vec<u32>> {
+    pub(super) fn metric_ranks(&self) -> Result<Vec<u32>> {
         let postings = self.postings()?;
         postings
             .metrics()
@@ -382,7 +406,7 @@ impl Segment {
 
     /// Numbers of the lists of columns of a set's row groups in a range, oldest first, without
     /// repetition next to each other.
-    fn column_lists(&self, set: u32, range: &TimeRange) -> Result<Vec<u32>> {
+    pub(crate) fn column_lists(&self, set: u32, range: &TimeRange) -> Result<Vec<u32>> {
         let mut lists = Vec::new();
         for group in self.groups(set)? {
             if self.overlaps(group.clock, range)? {
@@ -563,32 +587,42 @@ impl Segment {
         Ok(())
     }
 
-    /// The whole row groups of a set, in time order.
+    /// The row groups of a set, in time order. Only their bounds are looked at.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when the index or a row group is damaged, [`Error::Io`],
+    /// [`Error::Corrupt`] when the index breaks a rule of the format.
+    pub(crate) fn row_groups(&self, set: u32) -> Result<Vec<RowGroup>> {
+        let clocks = self.clocks()?;
+        let bounds = |(index, group): (usize, GroupRef)| {
+            let bounds = clocks.bounds(group.clock);
+            let bounds = bounds.map_err(|bad| self.malformed(Section::Clocks, bad))?;
+            let (rows, first, last) = (bounds.count, bounds.first, bounds.last);
+            Ok(RowGroup { rows, first, last, set, index, group })
+        };
+        self.groups(set)?.into_iter().enumerate().map(bounds).collect()
+    }
+
+    /// The rows of a row group; `labels` are those of its set.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the row group is damaged, [`Error::Io`],
     /// [`Error::UnsupportedVersion`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the merging of segments"))]
-    pub(crate) fn rows(&self, set: u32) -> Result<Vec<SetRows>> {
-        let labels = self.labels(set)?;
-        let mut all = Vec::new();
-        for (index, group) in self.groups(set)?.iter().enumerate() {
-            let bytes = self.group_bytes(set, index, group)?;
-            let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;
-            let mut column_rows = Vec::with_capacity(columns.len());
-            for (column, cells) in columns.iter().zip(cells) {
-                let mut values = Values::default();
-                chunk::decode(cells.chunk, cells.count, &mut values)
-                    .map_err(|malformed| self.malformed_group(group, malformed))?;
-                let present = cells.present.map(|present| {
-                    present.into_iter().flat_map(|(start, end)| start..end).collect()
-                });
-                let name = self.text(column.name)?;
-                column_rows.push(ColumnRows { name, kind: column.kind, present, values });
-            }
-            all.push(SetRows { labels: labels.clone(), timestamps, columns: column_rows });
+    pub(crate) fn rows(&self, labels: &Labels, group: &RowGroup) -> Result<SetRows> {
+        let RowGroup { set, index, group, .. } = group;
+        let bytes = self.group_bytes(*set, *index, group)?;
+        let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;
+        let mut column_rows = Vec::with_capacity(columns.len());
+        for (column, cells) in columns.iter().zip(cells) {
+            let mut values = Values::default();
+            chunk::decode(cells.chunk, cells.count, &mut values)
+                .map_err(|malformed| self.malformed_group(group, malformed))?;
+            let present = cells
+                .present
+                .map(|present| present.into_iter().flat_map(|(start, end)| start..end).collect());
+            let name = self.text(column.name)?;
+            column_rows.push(ColumnRows { name, kind: column.kind, present, values });
         }
-        Ok(all)
+        Ok(SetRows { labels: labels.clone(), timestamps, columns: column_rows })
     }
 
     /// Timestamps, columns and their cells of a row group.
@@ -609,6 +643,44 @@ impl Segment {
         let cells =
             row_group::all_cells(body_of(bytes), times.len(), columns.len()).map_err(bad)?;
         Ok((times, columns, cells))
+    }
+
+    /// Shows each chunk of a row group with the number of its values.
+    pub(super) fn visit_chunks(
+        &self,
+        set: u32,
+        index: usize,
+        group: &GroupRef,
+        mut visit: impl FnMut(&[u8], usize) -> Decoded<()>,
+    ) -> Result<()> {
+        let bytes = self.group_bytes(set, index, group)?;
+        let (_, _, cells) = self.all_cells(group, &bytes)?;
+        cells
+            .iter()
+            .try_for_each(|cells| visit(cells.chunk, cells.count))
+            .map_err(|malformed| self.malformed_group(group, malformed))
+    }
+
+    /// Bytes of the file as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when the file does not have them.
+    pub(crate) fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'_, [u8]>> {
+        self.source.bytes(offset, len).map_err(|error| Error::io("read", &self.path, error))
+    }
+
+    /// Checks the checksum of every row group, without decoding, and hands over each error.
+    pub(crate) fn check_groups(&self, found: &mut dyn FnMut(Error)) {
+        for set in 0..self.sets() {
+            match self.groups(set) {
+                Ok(groups) => groups
+                    .iter()
+                    // Past the memory of checks: the bytes are to be seen as they are now.
+                    .filter_map(|group| self.group_bytes(set, usize::MAX, group).err())
+                    .for_each(&mut *found),
+                Err(error) => found(error),
+            }
+        }
     }
 
     /// Checks every checksum, decodes everything, and compares what is stored twice.
@@ -719,7 +791,7 @@ impl Segment {
         self.symbols().map_or(0, |symbols| symbols.len())
     }
 
-    fn text(&self, rank: u32) -> Result<Text> {
+    pub(super) fn text(&self, rank: u32) -> Result<Text> {
         self.symbols()?.get(rank).map_err(|malformed| self.malformed(Section::Symbols, malformed))
     }
 
@@ -727,7 +799,7 @@ impl Segment {
         ranks.into_iter().map(|rank| self.text(rank)).collect()
     }
 
-    fn rank(&self, text: &str) -> Result<Option<u32>> {
+    pub(super) fn rank(&self, text: &str) -> Result<Option<u32>> {
         self.symbols()?.find(text).map_err(|malformed| self.malformed(Section::Symbols, malformed))
     }
 
@@ -736,7 +808,7 @@ impl Segment {
             .map_err(|malformed| self.malformed(Section::Postings, malformed))
     }
 
-    fn clocks(&self) -> Result<Clocks<'_>> {
+    pub(super) fn clocks(&self) -> Result<Clocks<'_>> {
         Clocks::parse(self.source.section(&self.footer, Section::Clocks))
             .map_err(|malformed| self.malformed(Section::Clocks, malformed))
     }
@@ -746,7 +818,7 @@ impl Segment {
             .map_err(|malformed| self.malformed(section, malformed))
     }
 
-    fn column_refs(&self, list: u32) -> Result<&[ColumnRef]> {
+    pub(super) fn column_refs(&self, list: u32) -> Result<&[ColumnRef]> {
         self.column_lists.get(list as usize).map(Vec::as_slice).ok_or_else(|| {
             self.malformed(Section::Sets, Malformed::Bytes("a list of columns does not exist"))
         })
@@ -759,7 +831,8 @@ impl Segment {
             .map_err(|malformed| self.malformed(Section::Sets, malformed))
     }
 
-    pub(super) fn sets(&self) -> u32 {
+    /// How many sets there are.
+    pub(crate) fn sets(&self) -> u32 {
         self.checked.len() as u32
     }
 
@@ -775,7 +848,7 @@ impl Segment {
         range.contains(self.range().start) && range.contains(self.range().end)
     }
 
-    fn overlaps(&self, clock: u32, range: &TimeRange) -> Result<bool> {
+    pub(super) fn overlaps(&self, clock: u32, range: &TimeRange) -> Result<bool> {
         let bounds = self
             .clocks()?
             .bounds(clock)
@@ -785,7 +858,12 @@ impl Segment {
     }
 
     /// The bytes of a row group, its checksum included and checked.
-    fn group_bytes(&self, set: u32, index: usize, group: &GroupRef) -> Result<Cow<'_, [u8]>> {
+    pub(super) fn group_bytes(
+        &self,
+        set: u32,
+        index: usize,
+        group: &GroupRef,
+    ) -> Result<Cow<'_, [u8]>> {
         let bytes = self
             .source
             .bytes(group.offset, u64::from(group.len))
@@ -812,12 +890,26 @@ impl Segment {
         Ok(bytes)
     }
 
-    fn malformed(&self, section: Section, malformed: Malformed) -> Error {
+    pub(super) fn malformed(&self, section: Section, malformed: Malformed) -> Error {
         malformed_at(&self.path, self.footer.place(section).offset, malformed)
     }
 
-    fn malformed_group(&self, group: &GroupRef, malformed: Malformed) -> Error {
+    pub(super) fn malformed_group(&self, group: &GroupRef, malformed: Malformed) -> Error {
         malformed_at(&self.path, group.offset, malformed)
+    }
+}
+
+fn info_of(footer: &Footer, len: u64, crc: u32) -> SegmentInfo {
+    SegmentInfo {
+        id: footer.id,
+        tier: footer.tier,
+        is_cold: footer.is_cold,
+        len,
+        crc,
+        first: footer.first,
+        last: footer.last,
+        sets: footer.sets,
+        samples: footer.samples,
     }
 }
 
@@ -833,7 +925,7 @@ fn malformed_at(path: &Path, offset: u64, malformed: Malformed) -> Error {
 }
 
 /// A row group without its checksum.
-fn body_of(bytes: &[u8]) -> &[u8] {
+pub(super) fn body_of(bytes: &[u8]) -> &[u8] {
     bytes.get(GROUP_CRC_LEN as usize..).unwrap_or_default()
 }
 

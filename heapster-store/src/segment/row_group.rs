@@ -2,8 +2,7 @@
 
 use crate::chunk::{self, Effort, chunk_len_max};
 use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
-use crate::rows::{ColumnRows, SetRows};
-use heapster_core::storage::Values;
+use crate::rows::SetRows;
 
 /// One column of a row group: its rows and its chunk.
 #[derive(Clone, Debug)]
@@ -123,31 +122,4 @@ fn read_cells(bytes: &[u8], rows: usize, is_sparse: bool) -> Decoded<Cells<'_>> 
         return Err(Malformed::Bytes("a sparse column has no row or all of them"));
     }
     Ok(Cells { present: Some(present), count, chunk: reader.rest() })
-}
-
-/// Cuts rows to a range of row numbers; columns without a value in it are left out.
-pub(super) fn slice(rows: &SetRows, start: usize, end: usize) -> SetRows {
-    let columns = rows.columns.iter().filter_map(|column| {
-        let (from, to, present) = match &column.present {
-            None => (start, end, None),
-            Some(present) => {
-                let from = present.partition_point(|row| (*row as usize) < start);
-                let to = present.partition_point(|row| (*row as usize) < end);
-                let kept = present.get(from..to)?.iter();
-                (from, to, Some(kept.map(|row| row.wrapping_sub(start as u32)).collect()))
-            }
-        };
-        let values = match &column.values {
-            Values::Ints(values) => Values::Ints(values.get(from..to)?.to_vec()),
-            Values::Floats(values) => Values::Floats(values.get(from..to)?.to_vec()),
-            Values::Mixed(values) => Values::Mixed(values.get(from..to)?.to_vec()),
-        };
-        let (name, kind) = (column.name.clone(), column.kind);
-        (!values.is_empty()).then_some(ColumnRows { name, kind, present, values })
-    });
-    SetRows {
-        labels: rows.labels.clone(),
-        timestamps: rows.timestamps.get(start..end).unwrap_or_default().to_vec(),
-        columns: columns.collect(),
-    }
 }

@@ -114,7 +114,7 @@ impl<'a> SegmentWriter<'a> {
         }
         for start in (0..rows.timestamps.len()).step_by(rows_max) {
             let end = rows.timestamps.len().min(start.saturating_add(rows_max));
-            let part = row_group::slice(rows, start, end);
+            let part = rows.slice(start..end);
             if !part.columns.is_empty() {
                 self.push_group(&part)?;
             }

@@ -48,6 +48,8 @@ struct State {
     capacity: Option<usize>,
     /// No file of such a name can be created.
     refused_suffix: Option<String>,
+    /// Hard links are refused.
+    has_no_links: bool,
     before_sync: Option<SyncHook>,
     /// A file that the disk does not give out.
     unreadable: Option<PathBuf>,
@@ -113,6 +115,11 @@ impl FaultyVfs {
     /// Lets the creation of files whose name ends so fail as on a full disk. `None` lifts it.
     pub fn refuse_names_ending_with(&self, suffix: Option<&str>) {
         self.0.lock().refused_suffix = suffix.map(str::to_owned);
+    }
+
+    /// Refuses hard links, as a file system without them does.
+    pub fn refuse_links(&self) {
+        self.0.lock().has_no_links = true;
     }
 
     /// Lets opening that file fail as a disk with a bad sector does. `None` lifts it.
@@ -221,7 +228,8 @@ impl State {
     }
 
     fn used(&self) -> usize {
-        self.live.files.values().map(|inode| self.inodes[*inode].live.len()).sum()
+        let inodes: BTreeSet<usize> = self.live.files.values().copied().collect();
+        inodes.into_iter().map(|inode| self.inodes[inode].live.len()).sum()
     }
 
     fn tear(&mut self, coin: &mut Coin) {
@@ -333,6 +341,21 @@ impl Vfs for FaultyVfs {
         state.whole_change()?;
         state.parent_exists(to)?;
         let inode = state.live.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.live.files.insert(to.to_owned(), inode);
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.whole_change()?;
+        if state.has_no_links {
+            return Err(io::ErrorKind::CrossesDevices.into());
+        }
+        state.parent_exists(to)?;
+        let inode = state.inode_of(from)?;
+        if state.live.files.contains_key(to) || state.live.dirs.contains(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         state.live.files.insert(to.to_owned(), inode);
         Ok(())
     }
@@ -562,6 +585,28 @@ mod tests {
         let expected = BTreeMap::from([(dir.join("a"), b"one".to_vec())]);
         assert_eq!(vfs.files(), expected);
         assert!(file.sync().is_err(), "a handle of the old life is dead");
+    }
+
+    #[test]
+    fn a_link_is_a_second_name_that_survives_a_power_cut_once_its_directory_is_synced() {
+        let vfs = FaultyVfs::new();
+        let [a, b, c] = ["/d/a", "/d/b", "/d/c"].map(Path::new);
+        vfs.create_dir_all(Path::new("/d")).unwrap();
+        vfs.sync_dir(Path::new("/")).unwrap();
+        let file = vfs.create_new(a).unwrap();
+        write_all_at(&*file, b"one", 0).unwrap();
+        file.sync().unwrap();
+        vfs.hard_link(a, b).unwrap();
+        vfs.sync_dir(Path::new("/d")).unwrap();
+        vfs.hard_link(a, c).unwrap();
+        let taken = vfs.hard_link(a, b).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AlreadyExists);
+        vfs.remove(a).unwrap();
+        vfs.sync_dir(Path::new("/d")).unwrap();
+        vfs.hard_link(b, a).unwrap();
+        vfs.cut_power(PowerCut::DropUnsynced);
+        let expected = [b, c].map(|path| (path.to_owned(), b"one".to_vec()));
+        assert_eq!(vfs.files(), BTreeMap::from(expected));
     }
 
     #[test]

@@ -46,6 +46,13 @@ pub trait Vfs: Debug + Send + Sync {
     /// What the system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a second name on the same file system. Durable only after [`Vfs::sync_dir`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when the name is taken, or what the system says: many file
+    /// systems have no links, none has them to another. The caller falls back to copying.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Unlinks a file. Durable only after [`Vfs::sync_dir`].
     ///
     /// # Errors
@@ -146,6 +153,15 @@ pub(crate) fn remove_if_there(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a file for reading, if it is there.
+pub(crate) fn open_if_there(vfs: &dyn Vfs, path: &Path) -> io::Result<Option<Box<dyn VfsFile>>> {
+    match vfs.open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes all of `bytes` at `offset`, however many calls it takes.
 ///
 /// # Errors
@@ -165,21 +181,29 @@ pub fn write_all_at(file: &dyn VfsFile, mut bytes: &[u8], mut offset: u64) -> io
     Ok(())
 }
 
-/// Reads exactly `into.len()` bytes at `offset`, however many calls it takes.
+/// Reads up to `into.len()` bytes at `offset`, however many calls it takes; fewer only where the file
+/// ends. Gives how many.
 ///
 /// # Errors
-/// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends before.
-pub fn read_exact_at(file: &dyn VfsFile, mut into: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !into.is_empty() {
-        match file.read_at(into, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                into = into.get_mut(read..).unwrap_or_default();
-                offset += read as u64;
-            }
+/// What the system says.
+pub fn read_up_to_at(file: &dyn VfsFile, into: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(done)
+}
+
+/// Reads exactly `into.len()` bytes at `offset`, however many calls it takes.
+///
+/// # Errors
+/// What the system says; [`io::ErrorKind::UnexpectedEof`] when the file ends before.
+pub fn read_exact_at(file: &dyn VfsFile, into: &mut [u8], offset: u64) -> io::Result<()> {
+    let is_whole = read_up_to_at(file, into, offset)? == into.len();
+    if is_whole { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

@@ -46,14 +46,19 @@ impl Vfs for RealVfs {
             return Ok(Box::new(RealMapping(None)));
         }
         // SAFETY: a mapped file must not shrink or change while it is mapped. The callers map only
-        // sealed segments, which this crate never writes or cuts again but only unlinks, inside a
-        // directory that is locked and readable by its owner alone.
+        // sealed segments. No process that uses this crate writes or cuts one again; each of them
+        // only links and unlinks it. The directory is its owner's alone unless the owner decides
+        // otherwise, so nobody else does.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Box::new(RealMapping(Some(map))))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -7,11 +7,44 @@ pub(crate) struct Malformed(pub &'static str);
 /// Appends an integer in groups of seven bits, the lowest first.
 #[inline]
 pub(crate) fn put_varint(into: &mut Vec<u8>, mut value: u64) {
+    if value < 0x80 {
+        into.push(value as u8);
+        return;
+    }
+    if value < 1 << WORD_VARINT_BITS {
+        // All bytes at once, and those that are too many cut off again.
+        let len = (u64::BITS - value.leading_zeros()).div_ceil(7) as usize;
+        let more = MORE_BITS & ((1 << (8 * (len - 1))) - 1);
+        into.extend_from_slice(&(spread_groups(value) | more).to_le_bytes());
+        into.truncate(into.len() - size_of::<u64>() + len);
+        return;
+    }
     while value >= 0x80 {
         into.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
     into.push(value as u8);
+}
+
+/// Bits of the integers whose groups of seven fit into a word.
+const WORD_VARINT_BITS: u32 = 56;
+/// In each byte the bit that says that another one follows.
+const MORE_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// Puts each group of seven bits into a byte of its own.
+#[inline]
+const fn spread_groups(value: u64) -> u64 {
+    let value = value & 0x0fff_ffff | (value & 0x00ff_ffff_f000_0000) << 4;
+    let value = value & 0x0000_3fff_0000_3fff | (value & 0x0fff_c000_0fff_c000) << 2;
+    value & 0x007f_007f_007f_007f | (value & 0x3f80_3f80_3f80_3f80) << 1
+}
+
+/// The inverse of [`spread_groups`]; the top bits of the bytes do not count.
+#[inline]
+const fn gather_groups(value: u64) -> u64 {
+    let value = value & 0x007f_007f_007f_007f | (value & 0x7f00_7f00_7f00_7f00) >> 1;
+    let value = value & 0x0000_3fff_0000_3fff | (value & 0x3fff_0000_3fff_0000) >> 2;
+    value & 0x0fff_ffff | (value & 0x0fff_ffff_0000_0000) >> 4
 }
 
 /// Appends a text: its length and its bytes.
@@ -75,6 +108,15 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
+        if let Some(word) = self.0.first_chunk() {
+            let word = u64::from_le_bytes(*word);
+            let last = !word & MORE_BITS;
+            if last != 0 {
+                let len = last.trailing_zeros() as usize / 8 + 1;
+                self.0 = self.0.get(len..).unwrap_or_default();
+                return Ok(gather_groups(word & (u64::MAX >> (u64::BITS as usize - 8 * len))));
+            }
+        }
         let first = self.byte()?;
         if first < 0x80 {
             return Ok(u64::from(first));
@@ -129,14 +171,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_integer_comes_back(value: u64, signed: i64) {
+        fn every_integer_comes_back(value: u64, signed: i64, cut in 0_u32..64) {
+            let (value, signed) = (value >> cut, signed >> cut);
             let mut bytes = Vec::new();
             put_varint(&mut bytes, value);
+            prop_assert_eq!(bytes.len(), (64 - (value | 1).leading_zeros()).div_ceil(7) as usize);
             put_varint(&mut bytes, zigzag(signed));
-            let mut reader = Reader::new(&bytes);
-            prop_assert_eq!(reader.varint(), Ok(value));
-            prop_assert_eq!(reader.signed(), Ok(signed));
-            prop_assert!(reader.is_empty());
+            for behind in [0, 20] {
+                bytes.resize(bytes.len() + behind, 0xff);
+                let mut reader = Reader::new(&bytes);
+                prop_assert_eq!(reader.varint(), Ok(value));
+                prop_assert_eq!(reader.signed(), Ok(signed));
+                prop_assert_eq!(reader.0.len(), behind);
+            }
         }
     }
 

@@ -15,12 +15,17 @@ use crate::wal::format::{
 };
 use crate::wal::{mark_of, salt_of, salt_of_header_crc, salted_crc};
 
-/// The records of one log file.
+/// The records of one log file, or of its end.
 #[derive(Debug)]
 pub(crate) struct Records<'a> {
+    /// Bytes of the file from `base` on.
     bytes: &'a [u8],
+    base: u64,
     salt: u32,
+    /// Where in `bytes` the next record is looked for.
     offset: usize,
+    /// Where in `bytes` the torn bytes begin, once they are reached.
+    end: Option<usize>,
     /// The greatest length that a mark in the file calls synced, once somebody asked.
     synced: Option<u64>,
     /// Bytes of a damaged header and of damaged stretches that had a good record behind them.
@@ -30,6 +35,14 @@ pub(crate) struct Records<'a> {
     /// Whether the torn bytes look like more than a write that was cut short, so that the file is
     /// worth keeping.
     pub is_tail_odd: bool,
+}
+
+/// Where reading of a log file ended, so that it can go on when the file is longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    salt: u32,
+    /// Bytes of the file that were read: those of sound records, and of damaged ones between them.
+    pub offset: u64,
 }
 
 /// What the beginning of a log file says.
@@ -65,13 +78,9 @@ impl<'a> Records<'a> {
             return Err(Error::UnsupportedVersion { path, found: version, max: VERSION });
         }
         let with_salt = |salt| Self {
-            bytes,
-            salt,
             offset: FILE_HEADER_BYTES,
-            synced: None,
             damaged_bytes: if is_sound { 0 } else { FILE_HEADER_BYTES as u64 },
-            torn_bytes: 0,
-            is_tail_odd: false,
+            ..Self::from(bytes, 0, salt)
         };
         let records = with_salt(salt_of(file_id));
         if is_sound || records.has_any() {
@@ -84,6 +93,33 @@ impl<'a> Records<'a> {
         // Without a record behind it a torn header is a file that was being created.
         let is_bare = bytes.len() == FILE_HEADER_BYTES;
         Ok(if is_bare { Opened::Unfinished } else { Opened::Unreadable })
+    }
+
+    fn from(bytes: &'a [u8], base: u64, salt: u32) -> Self {
+        Self {
+            bytes,
+            base,
+            salt,
+            offset: 0,
+            end: None,
+            synced: None,
+            damaged_bytes: 0,
+            torn_bytes: 0,
+            is_tail_odd: false,
+        }
+    }
+
+    /// Goes on where an earlier reading of the same file ended: `bytes` are those of the file from
+    /// `place.offset` on.
+    ///
+    /// In a file that somebody is writing, the torn bytes are a record that is not whole yet.
+    pub fn resume(place: Place, bytes: &'a [u8]) -> Self {
+        Self::from(bytes, place.offset, place.salt)
+    }
+
+    /// Where the first record begins that was not given yet.
+    pub fn place(&self) -> Place {
+        Place { salt: self.salt, offset: self.base + self.end.unwrap_or(self.offset) as u64 }
     }
 
     fn has_any(&self) -> bool {
@@ -108,7 +144,7 @@ impl<'a> Records<'a> {
         }
         let (mut from, mut synced) = (self.offset, 0);
         while let Some((at, payload)) = self.next_sound(from) {
-            let mark = mark_of(payload).filter(|mark| *mark <= at as u64);
+            let mark = mark_of(payload).filter(|mark| *mark <= self.base + at as u64);
             synced = synced.max(mark.unwrap_or(0));
             from = at + RECORD_HEADER_BYTES + payload.len();
         }
@@ -125,7 +161,7 @@ impl<'a> Records<'a> {
             return None;
         }
         let payload = rest.get(..len)?;
-        let sound = salted_crc(self.salt, offset as u64, payload).to_le_bytes() == *crc;
+        let sound = salted_crc(self.salt, self.base + offset as u64, payload).to_le_bytes() == *crc;
         sound.then_some(payload)
     }
 }
@@ -135,7 +171,7 @@ impl<'a> Iterator for Records<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         while let Some((at, payload)) = self.next_sound(self.offset) {
-            if at > self.offset && self.synced_len() <= self.offset as u64 {
+            if at > self.offset && self.synced_len() <= self.base + self.offset as u64 {
                 break;
             }
             self.damaged_bytes += (at - self.offset) as u64;
@@ -144,11 +180,13 @@ impl<'a> Iterator for Records<'a> {
                 return Some(payload);
             }
         }
-        let start = self.offset;
-        let tail = self.bytes.get(start..).unwrap_or_default();
-        self.torn_bytes += tail.len() as u64;
-        self.is_tail_odd |= !is_cut_short(tail);
-        self.offset = self.bytes.len();
+        if self.end.is_none() {
+            let tail = self.bytes.get(self.offset..).unwrap_or_default();
+            self.torn_bytes += tail.len() as u64;
+            self.is_tail_odd |= !is_cut_short(tail);
+            self.end = Some(self.offset);
+            self.offset = self.bytes.len();
+        }
         None
     }
 }
@@ -240,6 +278,51 @@ mod tests {
             let (payloads, damaged, torn) = read(&bytes);
             assert_eq!(payloads, [b"one".to_vec()], "{mark:?}");
             assert_eq!((damaged, torn), (0, (whole.len() - start) as u64));
+        }
+    }
+
+    #[test]
+    fn a_growing_file_gives_each_record_once_it_is_whole_and_none_twice() {
+        let end = file_of(&[b"one", b"two"]).len() as u64;
+        let whole = written(&[b"one", b"two", b"three", b"four"], Some(end));
+        for step in 1..40 {
+            let (mut place, mut payloads) = (None, Vec::new());
+            for len in (0..whole.len()).step_by(step).chain([whole.len()]) {
+                let mut records = match place {
+                    Some(place @ Place { offset, .. }) => {
+                        Records::resume(place, &whole[offset as usize..len])
+                    }
+                    None => match Records::open(Path::new(PATH), &whole[..len]).unwrap() {
+                        Opened::Records(records) => records,
+                        Opened::Unfinished => continue,
+                        Opened::Unreadable => panic!("a beginning of a file is unreadable"),
+                    },
+                };
+                payloads.extend(records.by_ref().map(<[u8]>::to_vec));
+                assert_eq!(records.damaged_bytes, 0);
+                place = Some(records.place());
+            }
+            assert_eq!(payloads, [&b"one"[..], b"two", b"three", b"four"], "steps of {step}");
+            assert_eq!(place.unwrap().offset, whole.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_on_skips_damage_that_a_mark_calls_synced_and_waits_before_any_other() {
+        let (start, end) = (file_of(&[b"one"]).len(), file_of(&[b"one", b"two"]).len());
+        let place = |bytes: &[u8]| {
+            let opened = Records::open(Path::new(PATH), &bytes[..start]).unwrap();
+            let Opened::Records(mut records) = opened else { panic!("{opened:?}") };
+            assert_eq!(records.by_ref().count(), 1);
+            records.place()
+        };
+        for (mark, found) in [(Some(end as u64), 1), (Some(start as u64), 0), (None, 0)] {
+            let mut bytes = written(&[b"one", b"two", b"three"], mark);
+            bytes[start + 3] ^= 1;
+            let mut records = Records::resume(place(&bytes), &bytes[start..]);
+            assert_eq!(records.by_ref().count(), found, "{mark:?}");
+            let read = if found == 0 { start } else { bytes.len() };
+            assert_eq!(records.place().offset, read as u64);
         }
     }
 

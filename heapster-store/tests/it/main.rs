@@ -1,9 +1,17 @@
 //! The promises of the store, one module each.
 
+mod backup;
 mod basics;
+mod check;
+mod compaction;
+mod deletion;
 mod durability;
+mod handles;
+mod import;
 mod killed;
 mod model;
 mod opening;
+mod reader;
 mod sharing;
 mod support;
+mod tiers;

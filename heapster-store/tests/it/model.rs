@@ -1,9 +1,10 @@
-//! Random operations against a map: whatever the order of appends, late rows, duplicates, flushes
-//! and reopenings, a read gives what the last append said.
+//! Random operations against a map: whatever the order of appends, imports, deletions, late rows,
+//! duplicates, flushes, merges and reopenings, a read gives what the last of them said.
 
 use heapster_core::series::{Row, rows_of};
 use heapster_core::{
-    DataBatch, EntityKey, EntityType, Labels, MetricKind, MetricSet, MetricValue, TimeRange, Value,
+    DataBatch, EntityKey, EntityType, Labels, Matcher, MetricKind, MetricSet, MetricValue,
+    TimeRange, Value,
 };
 use heapster_store::vfs::faulty::FaultyVfs;
 use heapster_store::{Ack, LateWindow, Store, StoreOptions};
@@ -14,8 +15,13 @@ use crate::support::*;
 #[derive(Clone, Debug)]
 enum Op {
     Append(i64, Vec<Row>),
+    Import(Vec<(i64, Vec<Row>)>),
+    /// A set, or all of them, and a range in minutes.
+    Delete(Option<u8>, i64, i64),
     Flush,
     Maintain,
+    Compact,
+    CompactAll,
     Reopen,
     Die,
 }
@@ -46,8 +52,15 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (0_i64..200, prop::collection::vec(a_row(), 0..6))
             .prop_map(|(minute, rows)| Op::Append(NOON + minute * MINUTE, rows)),
+        1 => prop::collection::vec(
+                (-3_000_i64..200, prop::collection::vec(a_row(), 0..3)), 0..6)
+            .prop_map(Op::Import),
+        1 => (prop::option::of(0_u8..4), -100_i64..200, 0_i64..60)
+            .prop_map(|(set, start, len)| Op::Delete(set, start, start + len)),
         1 => Just(Op::Flush),
         1 => Just(Op::Maintain),
+        2 => Just(Op::Compact),
+        1 => Just(Op::CompactAll),
         1 => Just(Op::Reopen),
         1 => Just(Op::Die),
     ]
@@ -79,8 +92,36 @@ proptest! {
                     prop_assert_eq!(report.accepted + report.duplicate, sent as u64);
                     rows.iter().for_each(|row| expect(&mut expected, millis, row));
                 }
+                Op::Import(batches) => {
+                    let mut import = store.import();
+                    for (minute, rows) in batches {
+                        import.push_rows(at(NOON + minute * MINUTE), &rows).unwrap();
+                        let millis = NOON + minute * MINUTE;
+                        rows.iter().for_each(|row| expect(&mut expected, millis, row));
+                    }
+                    let report = import.finish().unwrap();
+                    prop_assert_eq!((report.accepted, report.rejected.total()), (report.written, 0));
+                }
+                Op::Delete(set, start, end) => {
+                    let matcher = match set {
+                        Some(set) => Matcher::equal("set", format!("s{set}")),
+                        None => Matcher::regex("set", ".*").unwrap(),
+                    };
+                    let (start, end) = (NOON + start * MINUTE, NOON + end * MINUTE);
+                    let _ = store.delete(&[matcher], TimeRange::new(at(start), at(end))).unwrap();
+                    let _ = store.compact_all().unwrap();
+                    let name = set.map(|set| format!("\"s{set}\""));
+                    for ((labels, _), samples) in &mut expected {
+                        if name.as_ref().is_none_or(|name| labels.contains(name)) {
+                            samples.retain(|at, _| !(start..=end).contains(at));
+                        }
+                    }
+                    expected.retain(|_, samples| !samples.is_empty());
+                }
                 Op::Flush => drop(store.flush().unwrap()),
                 Op::Maintain => drop(store.maintain().unwrap()),
+                Op::Compact => drop(store.compact().unwrap()),
+                Op::CompactAll => drop(store.compact_all().unwrap()),
                 Op::Reopen => {
                     store.close().unwrap();
                     store = Store::open(DIR, options()).unwrap();
@@ -105,6 +146,9 @@ proptest! {
         store.flush().unwrap();
         prop_assert_eq!(&contents(&store.snapshot()), &expected);
         prop_assert_eq!(&contents(&snapshot), &expected, "an old snapshot outlives a flush");
+        let _ = store.compact_all().unwrap();
+        prop_assert_eq!(&contents(&store.snapshot()), &expected);
+        prop_assert_eq!(&contents(&snapshot), &expected, "an old snapshot outlives a merge");
         prop_assert!(store.verify().is_empty());
     }
 }
