@@ -1,6 +1,7 @@
 //! The embedded time-series store of heapster: one directory, one process that writes, no network.
 //!
-//! A [`Store`] takes batches of metric sets ([`Store::append`]) and gives consistent views of them
+//! A [`Store`] takes batches of metric sets ([`Store::append`]), or rows of sets it was shown before
+//! ([`Store::append_dense`], the fastest way), and gives consistent views of them
 //! ([`Store::snapshot`], the port of [`heapster_core::storage`]). It starts no threads: its owner
 //! calls [`Store::maintain`] about once a second, and [`Store::compact`] from a thread of its own.
 //!
@@ -21,7 +22,8 @@
 //!
 //! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
 //! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
-//! [`backup`] copies a store through such a reader, and [`restore`] makes a store of it again.
+//! [`backup`] copies a store through such a reader, [`restore`] makes a store of it again, and
+//! [`check`] verifies a directory.
 //!
 //! # Example
 //!
@@ -62,6 +64,7 @@
 mod backup;
 #[doc(hidden)]
 pub mod bench_support;
+mod check;
 mod chunk;
 mod clock;
 mod codec;
@@ -89,6 +92,7 @@ pub mod vfs;
 mod wal;
 
 pub use backup::{CopyReport, Progress, backup, restore};
+pub use check::{CheckReport, Finding, Severity, check};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use head::handle::SetHandle;

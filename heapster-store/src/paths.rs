@@ -81,7 +81,7 @@ impl Paths {
 
     /// Whether a name directly in the directory is one of ours.
     pub fn is_own(name: &str) -> bool {
-        let own = ["LOCK", "MANIFEST", "MANIFEST.copy", "wal", "segments", "quarantine"];
+        let own = ["LOCK", "MANIFEST", "MANIFEST.copy", "wal", "segments", "quarantine", BACKUP];
         own.contains(&name) || name == "lost+found" || name.ends_with(TEMPORARY)
     }
 }

@@ -138,17 +138,7 @@ impl Segment {
         }
         let footer = Footer::decode(&footer, footer_start)
             .map_err(|malformed| malformed_at(path, footer_start, malformed))?;
-        let info = SegmentInfo {
-            id: footer.id,
-            tier: footer.tier,
-            is_cold: footer.is_cold,
-            len,
-            crc,
-            first: footer.first,
-            last: footer.last,
-            sets: footer.sets,
-            samples: footer.samples,
-        };
+        let info = info_of(&footer, len, crc);
         if info != *expected {
             return Err(Error::corrupt(
                 path,
@@ -167,6 +157,26 @@ impl Segment {
         };
         segment.check_sections()?;
         Ok(segment)
+    }
+
+    /// Opens a file that no manifest tells of, by what it says of itself.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub(crate) fn open_unnamed(vfs: &dyn Vfs, path: &Path) -> Result<Self> {
+        let source = Source::open(vfs, path).map_err(|error| Error::io("open", path, error))?;
+        let len = source.len();
+        let read =
+            |offset, len| source.bytes(offset, len).map_err(|error| Error::io("read", path, error));
+        let start = len
+            .checked_sub(FOOTER_LEN.saturating_add(TRAILER_LEN))
+            .ok_or_else(|| Error::corrupt(path, 0, "the file is too short for a segment"))?;
+        let trailer_start = start.saturating_add(FOOTER_LEN);
+        let crc = format::check_trailer(&read(trailer_start, TRAILER_LEN)?)
+            .map_err(|malformed| malformed_at(path, trailer_start, malformed))?;
+        let footer = Footer::decode(&read(start, FOOTER_LEN)?, start)
+            .map_err(|malformed| malformed_at(path, start, malformed))?;
+        Self::open(vfs, path, &info_of(&footer, len, crc))
     }
 
     fn check_sections(&mut self) -> Result<()> {
@@ -865,6 +875,20 @@ impl Segment {
 
     fn malformed_group(&self, group: &GroupRef, malformed: Malformed) -> Error {
         malformed_at(&self.path, group.offset, malformed)
+    }
+}
+
+fn info_of(footer: &Footer, len: u64, crc: u32) -> SegmentInfo {
+    SegmentInfo {
+        id: footer.id,
+        tier: footer.tier,
+        is_cold: footer.is_cold,
+        len,
+        crc,
+        first: footer.first,
+        last: footer.last,
+        sets: footer.sets,
+        samples: footer.samples,
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod backup;
 mod basics;
+mod check;
 mod compaction;
 mod deletion;
 mod durability;
+mod handles;
 mod import;
 mod killed;
 mod model;
