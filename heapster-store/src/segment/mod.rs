@@ -15,7 +15,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use reader::{RowGroup, Segment, SegmentRun};
+pub(crate) use reader::{EncodedGroup, RowGroup, Segment, SegmentRun};
 pub(crate) use writer::SegmentWriter;
 
 /// What the manifest remembers of a segment: enough to refuse a wrong or stale file.
