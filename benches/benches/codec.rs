@@ -42,8 +42,7 @@ fn codec(criterion: &mut Criterion) {
 }
 
 fn measure(criterion: &mut Criterion, column: &Column, length: usize, is_small: bool) {
-    let values: Vec<Values> =
-        column.series.iter().flat_map(|series| cut(series, length)).collect();
+    let values: Vec<Values> = column.series.iter().flat_map(|series| cut(series, length)).collect();
     let chunks: Vec<Vec<u8>> = values
         .iter()
         .map(|values| {

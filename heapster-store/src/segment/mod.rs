@@ -27,7 +27,7 @@ pub use census::{CodecCensus, TierCensus};
 pub(crate) use clock_cache::ClockCache;
 pub(crate) use label_reader::LabelReader;
 pub(crate) use read::GroupColumn;
-pub(crate) use reader::{RowGroup, Segment};
+pub(crate) use reader::{EncodedGroup, RowGroup, Segment};
 pub(crate) use rows::GroupReader;
 pub(crate) use select::{Found, Hidden};
 pub(crate) use writer::SegmentWriter;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use heapster_core::storage::{Column, Values};
-use heapster_core::{Labels, Text, TimeRange, Timestamp};
+use heapster_core::{Labels, MetricKind, Text, TimeRange, Timestamp};
 
 use crate::chunk;
 use crate::codec::{ByteReader, Decoded, Malformed, salted_crc32};
@@ -86,6 +86,26 @@ impl RowGroup {
 pub(super) struct ColumnList {
     pub refs: Vec<ColumnRef>,
     pub columns: Arc<[Column]>,
+}
+
+/// A row group with its chunks as they are in the file.
+#[derive(Debug)]
+pub(crate) struct EncodedGroup<'a> {
+    /// Time of each row.
+    pub timestamps: Vec<i64>,
+    /// The columns, sorted by name.
+    pub columns: Vec<(Text, MetricKind)>,
+    /// Number of samples.
+    pub samples: u64,
+    /// The bytes, checksum included.
+    bytes: Cow<'a, [u8]>,
+}
+
+impl EncodedGroup<'_> {
+    /// The bytes without the checksum.
+    pub(crate) fn body(&self) -> &[u8] {
+        body_of(&self.bytes)
+    }
 }
 
 /// Names of a set's labels, as rank and text.
@@ -250,6 +270,18 @@ impl Segment {
             column_rows.push(ColumnRows { name: name.clone(), kind: *kind, present, values });
         }
         Ok(SetRows { labels: labels.clone(), timestamps, columns: column_rows })
+    }
+
+    /// A row group as it is in the file, its checksum checked.
+    ///
+    /// # Errors
+    /// As [`Segment::rows`].
+    pub(crate) fn encoded(&self, group: &RowGroup) -> Result<EncodedGroup<'_>> {
+        let bytes = self.group_bytes(group, true)?;
+        let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;
+        let samples = cells.iter().map(|cells| cells.count as u64).sum();
+        let columns = columns.iter().map(|column| (column.name.clone(), column.kind)).collect();
+        Ok(EncodedGroup { timestamps, columns, samples, bytes })
     }
 
     /// Timestamps, columns and their cells of a row group.
