@@ -19,6 +19,7 @@ use super::handle::{ColumnList, SetHandle};
 use super::row::{COLUMNS_MAX, Cells, Tail};
 use super::{LabelNumbers, Layout, is_same_text};
 use crate::options::Rejected;
+use crate::tier::MARK;
 use crate::wal::bytes::{Reader, put_text, put_varint, zigzag};
 use crate::wal::format::RECORD_HEADER_BYTES;
 
@@ -922,9 +923,9 @@ pub(crate) fn check_columns(columns: &[(Text, MetricKind)]) -> Result<(), Reject
     if is_twice { Err(Rejected::ColumnName) } else { Ok(()) }
 }
 
-/// Checks the limits of a column's name.
+/// Refuses a name that is empty, too long or could be that of an aggregate.
 pub(crate) fn check_column_name(name: &str) -> Result<(), Rejected> {
-    let is_fine = (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len());
+    let is_fine = (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(MARK);
     if is_fine { Ok(()) } else { Err(Rejected::ColumnName) }
 }
 
