@@ -6,6 +6,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::{HashMap, HashTable};
 use heapster_core::series::RowRef;
@@ -52,6 +53,9 @@ pub(crate) struct Encoder {
     own_list: Vec<Labels>,
     /// Where the cells of handles go.
     dense: Dense,
+    /// What handles remember with the number of their set: no number has ever stood for two sets
+    /// in the same era.
+    era: u32,
     sets_max: usize,
     /// Number of the current call.
     call: u32,
@@ -212,6 +216,7 @@ impl Encoder {
             owns: HashMap::new(),
             own_list: Vec::new(),
             dense: Dense::default(),
+            era: next_era(),
             sets_max,
             call: 0,
             batch: Batch::default(),
@@ -288,8 +293,7 @@ impl Encoder {
         handle: &SetHandle,
         values: &[Option<Value>],
     ) -> Result<RowOutcome, NotAdded> {
-        let generation = applier.head.generation;
-        let set = handle.place(generation);
+        let set = handle.place(self.era);
         if let Some(layout) = set.and_then(|set| Some(applier.set(set)?.layout))
             && let Some(set) = set
             && self.fill_dense(layout, handle.columns(), values)
@@ -308,7 +312,7 @@ impl Encoder {
         let row = RowRef { labels: handle.labels(), own: None, cells: &cells };
         let (set, result) = self.look_up_and_add(applier, &row);
         if let Some(set) = set {
-            handle.set_place(generation, set);
+            handle.set_place(self.era, set);
         }
         result
     }
@@ -557,10 +561,14 @@ impl Encoder {
         for column in self.column_list.drain(batch.columns_start..) {
             self.columns.remove(&column);
         }
+        if !batch.new_sets.is_empty() || self.layout_list.len() > batch.layouts_start {
+            // The numbers will be those of other sets and layouts.
+            self.era = next_era();
+            self.dense = Dense::default();
+        }
         for defined in self.layout_list.drain(batch.layouts_start..) {
             self.layouts.remove(&defined.numbers);
         }
-        self.dense = Dense::default();
         let sets = batch.sets_start as u32;
         for (index, new) in batch.new_sets.drain(..).enumerate() {
             remove(&mut self.sets, new.hash, sets + index as u32);
@@ -917,6 +925,13 @@ pub(crate) fn check_columns(columns: &[(Text, MetricKind)]) -> Result<(), Reject
 fn check_column_name(name: &str) -> Result<(), Rejected> {
     let is_fine = (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len());
     if is_fine { Ok(()) } else { Err(Rejected::ColumnName) }
+}
+
+/// Eras of all stores of the process.
+static ERAS: AtomicU32 = AtomicU32::new(0);
+
+fn next_era() -> u32 {
+    ERAS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn hash_of(bytes: &[u8], secrets: &RapidSecrets) -> u32 {

@@ -6,6 +6,7 @@ mod check;
 mod compaction;
 mod deletion;
 mod durability;
+mod handles;
 mod import;
 mod killed;
 mod model;
