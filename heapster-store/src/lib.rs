@@ -99,6 +99,7 @@ pub use head::handle::SetHandle;
 pub use import::Import;
 pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
 pub use reader::{ReaderOptions, StoreReader};
+pub use segment::{CodecCensus, TierCensus};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
     AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,

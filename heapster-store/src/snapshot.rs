@@ -15,7 +15,7 @@ use heapster_core::{Labels, Text, TimeRange, Timestamp, Value};
 use crate::error::Result;
 use crate::head::{Head, HeadSet, latest_of_each_time};
 use crate::manifest::Manifest;
-use crate::segment::{Segment, SegmentRun};
+use crate::segment::{Segment, SegmentRun, TierCensus};
 use crate::tier::TierState;
 use crate::tombstone::Tombstone;
 
@@ -83,6 +83,29 @@ struct Selected {
 impl StoreSnapshot {
     pub(crate) fn new(view: Arc<View>, seq: u64) -> Self {
         Self { view, seq }
+    }
+
+    /// What the segments of each tier hold and in which encodings, raw samples first. Reads the
+    /// head of every chunk, so it costs about as much as reading all files once.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when an index is damaged.
+    pub fn census(&self) -> Result<Vec<TierCensus>> {
+        let tiers = self.view.tiers.iter().map(|tier| (tier.tier, Some(tier.resolution)));
+        let mut census = vec![TierCensus::new(0, None)];
+        census.extend(tiers.map(|(tier, resolution)| TierCensus::new(tier, resolution)));
+        for segment in self.view.segments.iter().chain(&self.view.rollups) {
+            let tier = segment.info().tier;
+            match census.iter_mut().find(|census| census.tier == tier) {
+                Some(census) => census.add(segment)?,
+                None => {
+                    let mut unknown = TierCensus::new(tier, None);
+                    unknown.add(segment)?;
+                    census.push(unknown);
+                }
+            }
+        }
+        Ok(census)
     }
 
     fn find(&self, selector: &Selector) -> Result<Vec<Arc<dyn SelectedSet>>> {

@@ -238,14 +238,9 @@ fn answer_one(
     let range = question.range;
     Ok(match &question.aggregates {
         None => Answer::Points(historical::raw(snapshot, target, range, budget)?),
-        Some(Aggregates { bucket, aggregations }) => Answer::Buckets(historical::aggregate(
-            snapshot,
-            target,
-            range,
-            *bucket,
-            aggregations,
-            budget,
-        )?),
+        Some(Aggregates { bucket, aggregations }) => Answer::Buckets(
+            historical::aggregate(snapshot, target, range, *bucket, aggregations, budget)?.buckets,
+        ),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Segments: immutable files that hold the rows of many sets for one stretch of time of one tier.
 
+mod census;
 mod clocks;
 mod format;
 mod lists;
@@ -15,6 +16,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use census::{CodecCensus, TierCensus};
 pub(crate) use reader::{RowGroup, Segment, SegmentRun};
 pub(crate) use writer::SegmentWriter;
 

@@ -645,6 +645,22 @@ impl Segment {
         Ok((times, columns, cells))
     }
 
+    /// Shows each chunk of a row group with the number of its values.
+    pub(super) fn visit_chunks(
+        &self,
+        set: u32,
+        index: usize,
+        group: &GroupRef,
+        mut visit: impl FnMut(&[u8], usize) -> Decoded<()>,
+    ) -> Result<()> {
+        let bytes = self.group_bytes(set, index, group)?;
+        let (_, _, cells) = self.all_cells(group, &bytes)?;
+        cells
+            .iter()
+            .try_for_each(|cells| visit(cells.chunk, cells.count))
+            .map_err(|malformed| self.malformed_group(group, malformed))
+    }
+
     /// Bytes of the file as it is.
     ///
     /// # Errors
