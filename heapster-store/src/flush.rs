@@ -23,7 +23,7 @@ use crate::recovery::{random_number, range_of, set_aside};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
 use crate::snapshot::View;
-use crate::store::{Store, head_bytes};
+use crate::store::{Store, Synced, Writer, head_bytes};
 use crate::vfs::{Vfs, remove_if_there};
 use crate::wal::writer::WalWriter;
 
@@ -130,19 +130,30 @@ impl Store {
         let vfs = &*self.options.vfs;
         let wal = create_wal(vfs, &self.paths, generation)
             .inspect_err(|error| self.poison_if_sync(error))?;
-        // Most of the log is synced while appends go on, the rest while they wait.
-        self.sync()?;
-        let mut writer = self.writer.lock();
-        self.sync_writer(&mut writer)?;
         let head = Arc::new(Head::new(generation));
         head.wal_bytes.store(wal.len(), Ordering::Relaxed);
-        writer.wal = wal;
-        writer.encoder = Encoder::new(self.options.sets_max);
-        writer.applier = Applier::new(Arc::clone(&head));
-        let mut view = self.view.write();
-        let mut heads = view.heads.clone();
-        heads.push(head);
-        *view = Arc::new(View { heads, ..View::clone(&view) });
+        let encoder = Encoder::new(self.options.sets_max);
+        let applier = Applier::new(Arc::clone(&head));
+        // Most of the log is synced while appends go on, the rest while they wait.
+        self.sync()?;
+        let old = {
+            let mut writer = self.writer.lock();
+            let mut synced = self.sync.lock();
+            if synced.seq + 1 < writer.next_seq {
+                let len = self.sync_held(&mut synced)?;
+                self.mark_synced(&mut writer, len);
+            }
+            let next = Writer { wal, encoder, applier, next_seq: writer.next_seq };
+            let old = std::mem::replace(&mut *writer, next);
+            *synced = Synced::new(synced.seq, &writer);
+            let mut view = self.view.write();
+            let mut heads = view.heads.clone();
+            heads.push(head);
+            *view = Arc::new(View { heads, ..View::clone(&view) });
+            old
+        };
+        // Taking the tables of many sets apart takes longer than an append may wait.
+        drop(old);
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! The embedded time-series store of heapster: one directory, one process that writes, no network.
 //!
-//! A [`Store`] takes batches of metric sets ([`Store::append`]) and gives consistent views of them
+//! A [`Store`] takes batches of metric sets ([`Store::append`]), or rows of sets it was shown before
+//! ([`Store::append_dense`], the fastest way), and gives consistent views of them
 //! ([`Store::snapshot`], the port of [`heapster_core::storage`]). It starts no threads: its owner
-//! calls [`Store::maintain`] about once a second.
+//! calls [`Store::maintain`] about once a second, and [`Store::compact`] from a thread of its own.
 //!
 //! # What survives
 //!
@@ -96,12 +97,14 @@ pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use head::handle::SetHandle;
 pub use import::Import;
-pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use options::{
+    Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
+};
 pub use reader::{ReaderOptions, StoreReader};
 pub use segment::{CodecCensus, TierCensus};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
     AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
-    Quarantined, RefreshReport, Stats,
+    Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
 };
 pub use store::Store;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use heapster_core::storage::{
-    Column, ColumnCursor, Run, Samples, SelectedSet, Selector, Snapshot, StorageError,
+    BucketSelection, BucketSelector, Column, ColumnCursor, Run, Samples, SelectedSet, Selector,
+    Snapshot, StorageError,
 };
 use heapster_core::{Labels, Text, TimeRange, Timestamp, Value};
 
@@ -21,7 +22,7 @@ use crate::tombstone::Tombstone;
 
 /// What the store consists of at one moment; replaced as a whole.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "deletion and tiers come next")]
+#[allow(dead_code, reason = "deletion comes next")]
 pub(crate) struct View {
     /// Those of raw samples, in the order of their numbers.
     pub segments: Vec<Arc<Segment>>,
@@ -33,6 +34,8 @@ pub(crate) struct View {
     pub tombstones: Arc<[Tombstone]>,
     /// How far the tiers are built; the manifest's.
     pub tiers: Arc<[TierState]>,
+    /// From when on no raw sample was dropped for its age; the manifest's.
+    pub raw_from: Option<Timestamp>,
 }
 
 impl View {
@@ -44,7 +47,14 @@ impl View {
             list.sort_by_key(|segment| segment.info().id);
         }
         let (tombstones, tiers) = (manifest.tombstones.clone(), manifest.tiers.clone());
-        Self { segments, rollups, heads, tombstones: tombstones.into(), tiers: tiers.into() }
+        let raw_from = manifest.raw_from;
+        let (tombstones, tiers) = (tombstones.into(), tiers.into());
+        Self { segments, rollups, heads, tombstones, tiers, raw_from }
+    }
+
+    /// The segments of a tier.
+    pub fn rollups_of(&self, state: &TierState) -> impl Iterator<Item = &Arc<Segment>> {
+        self.rollups.iter().filter(|segment| segment.info().tier == state.tier)
     }
 
     /// How many segments the other view has not.
@@ -211,6 +221,10 @@ impl Snapshot for StoreSnapshot {
         let segments = self.view.segments.iter().map(|segment| range_of(segment));
         let heads = self.view.heads.iter().filter_map(|head| head.bounds());
         segments.chain(heads).reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)))
+    }
+
+    fn select_buckets(&self, selector: &BucketSelector) -> Result<BucketSelection, StorageError> {
+        crate::tier::select_buckets(self, &self.view, selector)
     }
 }
 

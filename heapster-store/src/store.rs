@@ -5,7 +5,7 @@
 //! `view` and `counters` are held for a copy only. Readers take `view` and a head's locks, never
 //! `writer`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::compaction::Background;
 use crate::error::{Error, Result, with_causes};
+use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::{Encoder, NotAdded, check_columns, check_labels};
 use crate::head::handle::{ColumnLists, SetHandle};
@@ -42,7 +43,8 @@ const FUTURE_SLACK: Duration = Duration::from_secs(600);
 
 /// An embedded store of metric sets in one directory. Share it in an `Arc`.
 ///
-/// The store starts no threads: call [`Store::maintain`] about once a second.
+/// The store starts no threads: call [`Store::maintain`] about once a second, and [`Store::compact`]
+/// from a thread of its own.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) options: StoreOptions,
@@ -51,7 +53,7 @@ pub struct Store {
     pub(crate) background: Mutex<Background>,
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) writer: Mutex<Writer>,
-    sync: Mutex<Synced>,
+    pub(crate) sync: Mutex<Synced>,
     pub(crate) view: RwLock<Arc<View>>,
     /// Sequence of the last batch that snapshots see.
     visible: AtomicU64,
@@ -78,11 +80,24 @@ pub(crate) struct Writer {
     pub next_seq: u64,
 }
 
-/// The log file that takes records, and how much of it is on the disk.
+/// The log file that takes records, and how much of it is on the disk. Whoever syncs holds it.
 #[derive(Debug)]
-struct Synced {
+pub(crate) struct Synced {
     /// Every batch up to here is on the disk.
-    seq: u64,
+    pub seq: u64,
+    /// The current file; those before it are on the disk as a whole.
+    pub file: Arc<dyn VfsFile>,
+    pub path: PathBuf,
+    /// The head whose log the file is.
+    pub head: Arc<Head>,
+}
+
+impl Synced {
+    /// All batches up to `seq` are on the disk and the next ones go to the writer's file.
+    pub fn new(seq: u64, writer: &Writer) -> Self {
+        let (file, path) = (writer.wal.file(), writer.wal.path().to_owned());
+        Self { seq, file, path, head: Arc::clone(&writer.applier.head) }
+    }
 }
 
 /// Numbers since the store was opened.
@@ -137,8 +152,8 @@ impl Store {
             paths: parts.paths,
             background: Mutex::default(),
             upkeep: Mutex::new(parts.upkeep),
+            sync: Mutex::new(Synced::new(seq, &parts.writer)),
             writer: Mutex::new(parts.writer),
-            sync: Mutex::new(Synced { seq }),
             view: RwLock::new(Arc::new(parts.view)),
             visible: AtomicU64::new(seq),
             newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
@@ -356,7 +371,7 @@ impl Store {
         writer.encoder.settle(&mut writer.applier);
         let seq = writer.next_seq;
         writer.next_seq += 1;
-        writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
+        writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Release);
         self.newest.fetch_max(at.as_millis(), Ordering::AcqRel);
         self.visible.store(seq, Ordering::Release);
         report.add_all(&std::mem::take(pending));
@@ -417,27 +432,19 @@ impl Store {
     /// [`Error::Poisoned`] from then on, because nobody knows what is on the disk.
     pub fn sync(&self) -> Result<()> {
         self.check_poison()?;
-        let seq = self.writer.lock().next_seq - 1;
-        self.sync_to(seq)
+        // Whatever is being written is not acknowledged yet.
+        self.sync_to(self.visible.load(Ordering::Acquire))
     }
 
     /// Syncs the log unless somebody else has done it since batch `seq`. Appends go on meanwhile,
-    /// and those that wait for the same sync share the next one.
+    /// and all that wait for the same sync share the next one.
     fn sync_to(&self, seq: u64) -> Result<()> {
-        if self.sync.lock().seq >= seq {
-            return self.check_poison();
-        }
-        // The writer comes before `sync` in the order of locks, so look first and lock then.
-        let (file, path, last, len) = {
-            let writer = self.writer.lock();
-            let wal = &writer.wal;
-            (wal.file(), wal.path().to_owned(), writer.next_seq - 1, wal.len())
-        };
         let mut synced = self.sync.lock();
         if synced.seq >= seq {
             return self.check_poison();
         }
-        self.sync_held(&mut synced, &*file, &path, last)?;
+        let len = self.sync_held(&mut synced)?;
+        let path = synced.path.clone();
         drop(synced);
         // An append that runs now need not wait: a later sync leaves a mark as well.
         if let Some(mut writer) = self.writer.try_lock()
@@ -448,23 +455,9 @@ impl Store {
         Ok(())
     }
 
-    /// Syncs the current log file, unless that was done since the last batch.
-    pub(crate) fn sync_writer(&self, writer: &mut Writer) -> Result<()> {
-        let (file, path) = (writer.wal.file(), writer.wal.path());
-        let (last, len) = (writer.next_seq - 1, writer.wal.len());
-        let mut synced = self.sync.lock();
-        if synced.seq >= last {
-            return self.check_poison();
-        }
-        self.sync_held(&mut synced, &*file, path, last)?;
-        drop(synced);
-        self.mark_synced(writer, len);
-        Ok(())
-    }
-
     /// Writes into the log how much of it is on the disk, so that damage can be told from what a
     /// power cut leaves. Nobody is told that it is there, so it may fail.
-    fn mark_synced(&self, writer: &mut Writer, len: u64) {
+    pub(crate) fn mark_synced(&self, writer: &mut Writer, len: u64) {
         let mut record = vec![0; crate::wal::format::RECORD_HEADER_BYTES];
         crate::wal::put_mark(&mut record, len);
         if let Err(failed) = writer.wal.append(&mut record)
@@ -472,28 +465,26 @@ impl Store {
         {
             self.poison("write");
         }
-        writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Relaxed);
+        writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Release);
     }
 
-    /// Syncs a log file up to batch `last`; a failure poisons the store before anybody else can
-    /// sync: the system reports a lost write once and calls the next sync a success.
-    fn sync_held(
-        &self,
-        synced: &mut Synced,
-        file: &dyn VfsFile,
-        path: &Path,
-        last: u64,
-    ) -> Result<()> {
+    /// Syncs the log file up to the last batch that is written, and gives the length up to there.
+    /// A failure poisons the store before anybody else can sync: the system reports a lost write
+    /// once and calls the next sync a success.
+    pub(crate) fn sync_held(&self, synced: &mut Synced) -> Result<u64> {
         self.check_poison()?;
-        file.sync().map_err(|source| {
+        // Both are set behind the write, and whoever changes the file holds `synced`.
+        let last = self.visible.load(Ordering::Acquire);
+        let len = synced.head.wal_bytes.load(Ordering::Acquire);
+        synced.file.sync().map_err(|source| {
             self.poison("sync");
-            let error = Error::io("sync", path, source);
+            let error = Error::io("sync", &synced.path, source);
             self.note(&error);
             error
         })?;
         self.counters.lock().syncs += 1;
         synced.seq = synced.seq.max(last);
-        Ok(())
+        Ok(len)
     }
 
     /// A consistent view of everything appended so far; later writes do not change it.

@@ -441,6 +441,7 @@ fn begin_definitions<T>(
 mod tests {
     use heapster_core::series::RowRef;
     use heapster_core::{Labels, MetricValue};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::head::encode::Encoder;
@@ -483,6 +484,86 @@ mod tests {
                 }
             }
             lost
+        }
+    }
+
+    /// Everything there is in a head and in the writer's tables.
+    fn everything(applier: &Applier) -> String {
+        let symbols = (0..applier.symbols).map(|number| applier.symbol(number));
+        format!("{applier:?} {:?}", symbols.collect::<Vec<_>>())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// New sets and columns, late rows, duplicates, gaps, batches that the log refuses.
+        #[test]
+        fn a_batch_does_to_the_head_what_reading_its_record_does(
+            batches in prop::collection::vec(
+                (
+                    0_i64..150,
+                    prop::collection::vec(
+                        (0_u8..6, prop::collection::vec((0_u8..6, -3_i64..3), 1..5)),
+                        1..6,
+                    ),
+                    prop::bool::weighted(0.1),
+                ),
+                1..100,
+            ),
+        ) {
+            let mut applier = Applier::new(Arc::new(Head::new(1)));
+            let mut replayed = Applier::new(Arc::new(Head::new(1)));
+            let mut encoder = Encoder::new(10);
+            let mut seq = 1;
+            for (time, rows, is_refused) in batches {
+                let before = is_refused.then(|| everything(&applier));
+                encoder.begin_call(&mut applier, seq, time);
+                for (pod, cells) in rows {
+                    let labels = Labels::from_iter([("pod", format!("{pod}")), ("type", "p".into())]);
+                    let names: Vec<Text> =
+                        cells.iter().map(|(name, _)| Text::from(format!("m{name}"))).collect();
+                    let mut cells: Vec<_> = names
+                        .iter()
+                        .zip(&cells)
+                        .map(|(name, (_, value))| match value {
+                            2 => (name, MetricValue::gauge(0.5)),
+                            value => (name, MetricValue::gauge(*value)),
+                        })
+                        .collect();
+                    cells.sort_by_key(|(name, _)| *name);
+                    cells.dedup_by_key(|(name, _)| *name);
+                    let row = RowRef { labels: &labels, own: None, cells: &cells };
+                    // A set that comes twice is the store's business.
+                    let _ = encoder.add(&mut applier, &row);
+                }
+                if is_refused || encoder.is_empty() {
+                    encoder.undo(&mut applier);
+                    if let Some(before) = before {
+                        prop_assert_eq!(everything(&applier), before);
+                    }
+                    continue;
+                }
+                encoder.finish();
+                let payload = encoder.payload().to_vec();
+                encoder.settle(&mut applier);
+                let applied = replayed.apply(&payload).unwrap();
+                prop_assert_eq!((applied.seq, applied.lost_rows), (seq, 0));
+                seq += 1;
+            }
+            prop_assert_eq!(everything(&replayed), everything(&applier));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_applied_but_never_panic(
+            seq in 1_u8..4,
+            payload in prop::collection::vec(
+                prop_oneof![3 => 0_u8..4, 1 => any::<u8>()], 0..200),
+            lost_max in 0_usize..20,
+        ) {
+            let mut applier = Applier::new(Arc::new(Head::new(1)));
+            applier.lost_max = lost_max;
+            let _ = applier.apply(&[&[seq], &payload[..]].concat());
+            applier.head.catch_up();
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::{HashMap, HashTable};
 use heapster_core::series::RowRef;
@@ -18,6 +19,7 @@ use super::handle::{ColumnList, SetHandle};
 use super::row::{COLUMNS_MAX, Cells, Tail};
 use super::{LabelNumbers, Layout, is_same_text};
 use crate::options::Rejected;
+use crate::tier::MARK;
 use crate::wal::bytes::{Reader, put_text, put_varint, zigzag};
 use crate::wal::format::RECORD_HEADER_BYTES;
 
@@ -25,7 +27,7 @@ use crate::wal::format::RECORD_HEADER_BYTES;
 pub(crate) const LABELS_MAX: usize = 128;
 pub(crate) const LABEL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a column's name at most.
-pub(crate) const COLUMN_NAME_BYTES_MAX: usize = 1 << 10;
+const COLUMN_NAME_BYTES_MAX: usize = 1 << 10;
 
 /// Bytes of a number in a definition at most.
 const NUMBER_BYTES_MAX: usize = 5;
@@ -52,6 +54,9 @@ pub(crate) struct Encoder {
     own_list: Vec<Labels>,
     /// Where the cells of handles go.
     dense: Dense,
+    /// What handles remember with the number of their set: no number has ever stood for two sets
+    /// in the same era.
+    era: u32,
     sets_max: usize,
     /// Number of the current call.
     call: u32,
@@ -212,6 +217,7 @@ impl Encoder {
             owns: HashMap::new(),
             own_list: Vec::new(),
             dense: Dense::default(),
+            era: next_era(),
             sets_max,
             call: 0,
             batch: Batch::default(),
@@ -288,8 +294,7 @@ impl Encoder {
         handle: &SetHandle,
         values: &[Option<Value>],
     ) -> Result<RowOutcome, NotAdded> {
-        let generation = applier.head.generation;
-        let set = handle.place(generation);
+        let set = handle.place(self.era);
         if let Some(layout) = set.and_then(|set| Some(applier.set(set)?.layout))
             && let Some(set) = set
             && self.fill_dense(layout, handle.columns(), values)
@@ -308,7 +313,7 @@ impl Encoder {
         let row = RowRef { labels: handle.labels(), own: None, cells: &cells };
         let (set, result) = self.look_up_and_add(applier, &row);
         if let Some(set) = set {
-            handle.set_place(generation, set);
+            handle.set_place(self.era, set);
         }
         result
     }
@@ -557,10 +562,14 @@ impl Encoder {
         for column in self.column_list.drain(batch.columns_start..) {
             self.columns.remove(&column);
         }
+        if !batch.new_sets.is_empty() || self.layout_list.len() > batch.layouts_start {
+            // The numbers will be those of other sets and layouts.
+            self.era = next_era();
+            self.dense = Dense::default();
+        }
         for defined in self.layout_list.drain(batch.layouts_start..) {
             self.layouts.remove(&defined.numbers);
         }
-        self.dense = Dense::default();
         let sets = batch.sets_start as u32;
         for (index, new) in batch.new_sets.drain(..).enumerate() {
             remove(&mut self.sets, new.hash, sets + index as u32);
@@ -914,9 +923,17 @@ pub(crate) fn check_columns(columns: &[(Text, MetricKind)]) -> Result<(), Reject
     if is_twice { Err(Rejected::ColumnName) } else { Ok(()) }
 }
 
-fn check_column_name(name: &str) -> Result<(), Rejected> {
-    let is_fine = (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len());
+/// Refuses a name that is empty, too long or could be that of an aggregate.
+pub(crate) fn check_column_name(name: &str) -> Result<(), Rejected> {
+    let is_fine = (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(MARK);
     if is_fine { Ok(()) } else { Err(Rejected::ColumnName) }
+}
+
+/// Eras of all stores of the process.
+static ERAS: AtomicU32 = AtomicU32::new(0);
+
+fn next_era() -> u32 {
+    ERAS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn hash_of(bytes: &[u8], secrets: &RapidSecrets) -> u32 {

@@ -22,8 +22,8 @@ struct Registered {
     store: u64,
     labels: Labels,
     columns: Arc<ColumnList>,
-    /// Generation and number of the set there: the low halves of the two. Only a hint, read and
-    /// written by the one who holds the writer.
+    /// Era of the encoder and number of the set in it; read and written by the one who holds the
+    /// writer.
     place: AtomicU64,
 }
 
@@ -85,14 +85,14 @@ impl SetHandle {
         &self.0.columns
     }
 
-    /// The number of the set in a generation, if it was looked up there.
-    pub(super) fn place(&self, generation: u64) -> Option<u32> {
+    /// The number of the set in an era, if it was looked up there.
+    pub(super) fn place(&self, era: u32) -> Option<u32> {
         let place = self.0.place.load(Ordering::Relaxed);
-        (place != NO_PLACE && (place >> 32) as u32 == generation as u32).then_some(place as u32)
+        (place != NO_PLACE && (place >> 32) as u32 == era).then_some(place as u32)
     }
 
-    pub(super) fn set_place(&self, generation: u64, set: u32) {
-        self.0.place.store(generation << 32 | u64::from(set), Ordering::Relaxed);
+    pub(super) fn set_place(&self, era: u32, set: u32) {
+        self.0.place.store(u64::from(era) << 32 | u64::from(set), Ordering::Relaxed);
     }
 
     /// The values with the names of their columns, without those that are missing.

@@ -7,6 +7,7 @@ mod lists;
 mod postings;
 mod reader;
 mod row_group;
+mod rows;
 mod sets;
 mod source;
 mod symbols;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use census::{CodecCensus, TierCensus};
 pub(crate) use reader::{RowGroup, Segment, SegmentRun};
+pub(crate) use rows::GroupReader;
 pub(crate) use writer::SegmentWriter;
 
 /// What the manifest remembers of a segment: enough to refuse a wrong or stale file.

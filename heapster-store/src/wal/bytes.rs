@@ -14,7 +14,7 @@ pub(crate) fn put_varint(into: &mut Vec<u8>, mut value: u64) {
     if value < 1 << WORD_VARINT_BITS {
         // All bytes at once, and those that are too many cut off again.
         let len = (u64::BITS - value.leading_zeros()).div_ceil(7) as usize;
-        let more = MORE_BITS & (1 << (8 * (len - 1))) - 1;
+        let more = MORE_BITS & ((1 << (8 * (len - 1))) - 1);
         into.extend_from_slice(&(spread_groups(value) | more).to_le_bytes());
         into.truncate(into.len() - size_of::<u64>() + len);
         return;

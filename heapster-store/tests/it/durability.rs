@@ -283,6 +283,45 @@ fn no_sync_counts_after_one_that_failed_also_when_they_run_at_once() {
 }
 
 #[test]
+fn durable_appends_that_wait_at_the_same_time_share_one_sync() {
+    const WRITERS: u64 = 8;
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let syncs = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let (entered, wait_entered) = std::sync::mpsc::channel();
+    let (go, wait_go) = std::sync::mpsc::channel();
+    let wait_go = std::sync::Mutex::new(wait_go);
+    vfs.before_sync({
+        let syncs = Arc::clone(&syncs);
+        move || {
+            // The first sync takes until everybody else has appended.
+            if syncs.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+                entered.send(()).unwrap();
+                wait_go.lock().unwrap().recv().unwrap();
+            }
+            Ok(())
+        }
+    });
+    std::thread::scope(|scope| {
+        let append = |writer: u64| {
+            let name = format!("pod-{writer}");
+            let row = row(&name, [("m", writer as i64)]);
+            assert_eq!(store.append_rows(at(NOON), [&row], Ack::Durable).unwrap().accepted, 1);
+        };
+        scope.spawn(move || append(0));
+        wait_entered.recv().unwrap();
+        (1..WRITERS).for_each(|writer| drop(scope.spawn(move || append(writer))));
+        while store.stats().batches < WRITERS {
+            std::thread::yield_now();
+        }
+        go.send(()).unwrap();
+    });
+    assert_eq!(syncs.load(std::sync::atomic::Ordering::SeqCst), 2);
+    vfs.cut_power(PowerCut::DropUnsynced);
+    assert_eq!(contents(&open(&vfs, &clock).snapshot()).len() as u64, WRITERS);
+}
+
+#[test]
 fn with_a_full_disk_retention_goes_on_and_generations_do_not_pile_up() {
     let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
     let retention = Retention::Age(std::time::Duration::from_secs(3 * 86_400));
