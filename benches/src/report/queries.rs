@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use heapster_core::storage::{
     ColumnCursor, Columns, Samples, SelectedSet, Selector, Snapshot, StorageError, Values, collect,
@@ -143,7 +144,7 @@ fn select(
     matchers: &[Matcher],
     columns: Columns,
     range: TimeRange,
-) -> Answer<Vec<std::sync::Arc<dyn SelectedSet>>> {
+) -> Answer<Vec<Arc<dyn SelectedSet>>> {
     store.snapshot().select(&Selector { matchers: matchers.to_vec(), columns, range })
 }
 
@@ -235,10 +236,14 @@ fn maximum(
             *sums.entry(*window).or_default() += max;
         }
     }
+    Ok(flat(namespaces))
+}
+
+fn flat(namespaces: BTreeMap<Text, BTreeMap<i64, i64>>) -> ByNamespace {
     let flat = |(namespace, sums): (Text, BTreeMap<i64, i64>)| {
         sums.into_iter().map(move |(window, sum)| ((namespace.clone(), window), sum))
     };
-    Ok(namespaces.into_iter().flat_map(flat).collect())
+    namespaces.into_iter().flat_map(flat).collect()
 }
 
 fn one_series(
