@@ -97,11 +97,14 @@ pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use head::handle::SetHandle;
 pub use import::Import;
-pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use options::{
+    Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
+};
 pub use reader::{ReaderOptions, StoreReader};
+pub use segment::{CodecCensus, TierCensus};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
     AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
-    Quarantined, RefreshReport, Stats,
+    Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
 };
 pub use store::Store;

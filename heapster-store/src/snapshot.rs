@@ -8,20 +8,21 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use heapster_core::storage::{
-    Column, ColumnCursor, Run, Samples, SelectedSet, Selector, Snapshot, StorageError,
+    BucketSelection, BucketSelector, Column, ColumnCursor, Run, Samples, SelectedSet, Selector,
+    Snapshot, StorageError,
 };
 use heapster_core::{Labels, Text, TimeRange, Timestamp, Value};
 
 use crate::error::Result;
 use crate::head::{Head, HeadSet, latest_of_each_time};
 use crate::manifest::Manifest;
-use crate::segment::{Segment, SegmentRun};
+use crate::segment::{Segment, SegmentRun, TierCensus};
 use crate::tier::TierState;
 use crate::tombstone::Tombstone;
 
 /// What the store consists of at one moment; replaced as a whole.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "deletion and tiers come next")]
+#[allow(dead_code, reason = "deletion comes next")]
 pub(crate) struct View {
     /// Those of raw samples, in the order of their numbers.
     pub segments: Vec<Arc<Segment>>,
@@ -33,6 +34,8 @@ pub(crate) struct View {
     pub tombstones: Arc<[Tombstone]>,
     /// How far the tiers are built; the manifest's.
     pub tiers: Arc<[TierState]>,
+    /// From when on no raw sample was dropped for its age; the manifest's.
+    pub raw_from: Option<Timestamp>,
 }
 
 impl View {
@@ -44,7 +47,14 @@ impl View {
             list.sort_by_key(|segment| segment.info().id);
         }
         let (tombstones, tiers) = (manifest.tombstones.clone(), manifest.tiers.clone());
-        Self { segments, rollups, heads, tombstones: tombstones.into(), tiers: tiers.into() }
+        let raw_from = manifest.raw_from;
+        let (tombstones, tiers) = (tombstones.into(), tiers.into());
+        Self { segments, rollups, heads, tombstones, tiers, raw_from }
+    }
+
+    /// The segments of a tier.
+    pub fn rollups_of(&self, state: &TierState) -> impl Iterator<Item = &Arc<Segment>> {
+        self.rollups.iter().filter(|segment| segment.info().tier == state.tier)
     }
 
     /// How many segments the other view has not.
@@ -83,6 +93,29 @@ struct Selected {
 impl StoreSnapshot {
     pub(crate) fn new(view: Arc<View>, seq: u64) -> Self {
         Self { view, seq }
+    }
+
+    /// What the segments of each tier hold and in which encodings, raw samples first. Reads the
+    /// head of every chunk, so it costs about as much as reading all files once.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) when an index is damaged.
+    pub fn census(&self) -> Result<Vec<TierCensus>> {
+        let tiers = self.view.tiers.iter().map(|tier| (tier.tier, Some(tier.resolution)));
+        let mut census = vec![TierCensus::new(0, None)];
+        census.extend(tiers.map(|(tier, resolution)| TierCensus::new(tier, resolution)));
+        for segment in self.view.segments.iter().chain(&self.view.rollups) {
+            let tier = segment.info().tier;
+            match census.iter_mut().find(|census| census.tier == tier) {
+                Some(census) => census.add(segment)?,
+                None => {
+                    let mut unknown = TierCensus::new(tier, None);
+                    unknown.add(segment)?;
+                    census.push(unknown);
+                }
+            }
+        }
+        Ok(census)
     }
 
     fn find(&self, selector: &Selector) -> Result<Vec<Arc<dyn SelectedSet>>> {
@@ -188,6 +221,10 @@ impl Snapshot for StoreSnapshot {
         let segments = self.view.segments.iter().map(|segment| range_of(segment));
         let heads = self.view.heads.iter().filter_map(|head| head.bounds());
         segments.chain(heads).reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)))
+    }
+
+    fn select_buckets(&self, selector: &BucketSelector) -> Result<BucketSelection, StorageError> {
+        crate::tier::select_buckets(self, &self.view, selector)
     }
 }
 

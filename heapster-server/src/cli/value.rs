@@ -5,8 +5,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use heapster_core::Timestamp;
+
 /// What a flag accepts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// True or false; `--flag` alone is true.
     Bool,
@@ -28,6 +30,10 @@ pub enum Kind {
     Ip,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A text that the help calls by this name; the flag may be repeated.
+    Each(&'static str),
+    /// A moment; see [`read_moment`].
+    Moment,
 }
 
 impl Kind {
@@ -44,6 +50,8 @@ impl Kind {
             Self::Uri => "KEY[:URL]".to_owned(),
             Self::Ip => "ADDRESS".to_owned(),
             Self::Choice(words) => words.join("|"),
+            Self::Each(name) => name.to_owned(),
+            Self::Moment => "TIME".to_owned(),
         }
     }
 
@@ -58,10 +66,13 @@ impl Kind {
                 format!("a duration of at least {min} seconds, such as 20s, 1m30s or 1h")
             }
             Self::Retention => "a duration such as 36h, 15d or 8w, or forever".to_owned(),
-            Self::Text | Self::List | Self::Path => "text".to_owned(),
+            Self::Text | Self::List | Self::Path | Self::Each(_) => "text".to_owned(),
             Self::Uri => "KEY or KEY:URL".to_owned(),
             Self::Ip => "an IP address such as 127.0.0.1, or nothing for all interfaces".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Moment => "a time such as 2018-07-26T12:00:00Z, 2018-07-26, 1532606400 (Unix \
+                             seconds), -36h or now"
+                .to_owned(),
         }
     }
 
@@ -74,17 +85,18 @@ impl Kind {
                 read_duration(text).is_some_and(|duration| duration >= Duration::from_secs(min))
             }
             Self::Retention => read_retention(text).is_some(),
-            Self::Text | Self::List => true,
+            Self::Text | Self::List | Self::Each(_) => true,
             Self::Path => !text.contains('\0'),
             Self::Uri => !text.is_empty() && !text.starts_with(':'),
             Self::Ip => read_ip(text).is_some(),
             Self::Choice(words) => words.contains(&text),
+            Self::Moment => read_moment(text, Timestamp::EPOCH).is_some(),
         }
     }
 
     /// Whether values of a repeated flag add up; otherwise the last one counts.
     pub const fn is_repeatable(self) -> bool {
-        matches!(self, Self::List | Self::Uri)
+        matches!(self, Self::List | Self::Uri | Self::Each(_))
     }
 }
 
@@ -137,6 +149,35 @@ pub fn read_retention(text: &str) -> Option<Option<Duration>> {
     }
     let units: Vec<_> = UNITS.into_iter().chain([DAY, WEEK]).collect();
     read_with_units(text, &units).filter(|duration| !duration.is_zero()).map(Some)
+}
+
+/// A moment: RFC 3339, a date (its first moment in UTC), seconds since the Unix epoch with up to
+/// three decimals, `now`, or a duration before now such as `-36h` or `-7d`.
+pub fn read_moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    if text == "now" {
+        return Some(now);
+    }
+    if let Some(ago) = text.strip_prefix('-').and_then(read_retention).flatten() {
+        return Some(now.saturating_sub(ago));
+    }
+    let date = || Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z")).ok();
+    let is_date = || text.len() == 10 && text.contains('-');
+    Timestamp::parse_rfc3339(text)
+        .ok()
+        .or_else(|| is_date().then(date).flatten())
+        .or_else(|| read_unix_seconds(text))
+}
+
+fn read_unix_seconds(text: &str) -> Option<Timestamp> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = whole.strip_prefix('-').unwrap_or(whole);
+    if digits.is_empty() || !is_number(digits) || !is_number(fraction) || fraction.len() > 3 {
+        return None;
+    }
+    // "1.5" is 1500 ms: the point moves three places.
+    let millis = format!("{whole}{fraction:0<3}").parse().ok()?;
+    Timestamp::checked_from_millis(millis)
 }
 
 fn read_with_units(text: &str, units: &[(&str, u64)]) -> Option<Duration> {
@@ -218,6 +259,34 @@ mod tests {
         assert_eq!(read_retention("forever"), Some(None));
         for text in ["0", "0d", "d", "1y", "-1d", ""] {
             assert_eq!(read_retention(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_are_given_as_dates_as_unix_seconds_or_as_time_ago() {
+        let now = Timestamp::from_millis(1_532_606_400_000);
+        for (text, expected) in [
+            ("2018-07-26T12:00:00Z", Some(0)),
+            ("2018-07-26T14:00:00.5+02:00", Some(500)),
+            ("2018-07-26", Some(-12 * 3_600_000)),
+            ("1532606400", Some(0)),
+            ("1532606400.25", Some(250)),
+            ("now", Some(0)),
+            ("-90m", Some(-90 * 60_000)),
+            ("-1d", Some(-86_400_000)),
+            ("-1.5", Some(-1_500 - 1_532_606_400_000)),
+            ("1532606400000000", None),
+            ("2018-07-26T12:00:00", None),
+            ("2018-13-26", None),
+            ("yesterday", None),
+            ("1.2345", None),
+            ("1e9", None),
+            (".5", None),
+            ("-", None),
+            ("", None),
+        ] {
+            let moment = read_moment(text, now).map(|at| at.as_millis() - now.as_millis());
+            assert_eq!(moment, expected, "{text}");
         }
     }
 

@@ -40,7 +40,8 @@ fn other_value(flag: &cli::Flag) -> String {
         Kind::Int(..) => "3".to_owned(),
         Kind::Duration(_) => "25s".to_owned(),
         Kind::Retention => "3w".to_owned(),
-        Kind::Text | Kind::Path => "something".to_owned(),
+        Kind::Text | Kind::Path | Kind::Each(_) => "something".to_owned(),
+        Kind::Moment => "2018-07-26".to_owned(),
         Kind::List => "one,two".to_owned(),
         Kind::Uri if flag.name == "source" => "none".to_owned(),
         Kind::Uri => "log".to_owned(),
@@ -84,7 +85,7 @@ fn every_flag_is_read_in_all_spellings() {
 fn a_bad_value_of_any_flag_names_the_flag_the_value_and_what_is_accepted() {
     for flag in FLAGS {
         let bad = match flag.kind {
-            Kind::Text | Kind::List => continue,
+            Kind::Text | Kind::List | Kind::Each(_) => continue,
             Kind::Path => "a\0b",
             Kind::Uri => ":no-key",
             _ => "certainly not",
@@ -215,7 +216,7 @@ fn a_command_line_of_an_old_manifest_works_and_says_what_has_no_effect() {
 #[test]
 fn what_is_not_usable_is_refused_with_a_clause_that_helps() {
     for (arguments, expected) in [
-        (vec!["sevre"], "unknown command \"sevre\"; the commands are serve, help and version"),
+        (vec!["sevre"], "unknown command \"sevre\"; did you mean serve?"),
         (
             vec!["--metric_resolutoin=5s"],
             "unknown flag --metric_resolutoin; did you mean --metric-resolution?",

@@ -210,6 +210,14 @@ fn inner_tag(byte: u8) -> Decoded<Tag> {
     Ok(tag)
 }
 
+/// What the encoding of a chunk is called in docs/format/chunk.md.
+///
+/// # Errors
+/// [`Malformed`] when the chunk is empty or its codec is not known.
+pub(crate) fn codec_name(chunk: &[u8]) -> Decoded<&'static str> {
+    Ok(Tag::from_byte(ByteReader::new(chunk).u8()?)?.codec.name())
+}
+
 /// More bytes than any encoding of so many values takes.
 pub(crate) fn chunk_len_max(count: usize) -> usize {
     count.saturating_mul(24).saturating_add(256)

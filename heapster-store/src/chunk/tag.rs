@@ -37,6 +37,24 @@ impl Codec {
     pub(crate) fn is_packed(self) -> bool {
         matches!(self, Self::Offsets | Self::Deltas | Self::Curves)
     }
+
+    /// The word in the description of the format.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Runs => "runs",
+            Self::Offsets => "offsets",
+            Self::Deltas => "deltas",
+            Self::Curves => "curves",
+            Self::FloatConstant => "float constant",
+            Self::Decimals => "decimals",
+            Self::Xor => "xor",
+            Self::Mixed => "mixed",
+            Self::Changes => "changes",
+            Self::Patterns => "patterns",
+            Self::Entropy => "entropy",
+        }
+    }
 }
 
 const CODEC_BITS: u8 = 0b0001_1111;

@@ -1,11 +1,13 @@
 //! Segments: immutable files that hold the rows of many sets for one stretch of time of one tier.
 
+mod census;
 mod clocks;
 mod format;
 mod lists;
 mod postings;
 mod reader;
 mod row_group;
+mod rows;
 mod sets;
 mod source;
 mod symbols;
@@ -15,7 +17,9 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use census::{CodecCensus, TierCensus};
 pub(crate) use reader::{RowGroup, Segment, SegmentRun};
+pub(crate) use rows::GroupReader;
 pub(crate) use writer::SegmentWriter;
 
 /// What the manifest remembers of a segment: enough to refuse a wrong or stale file.

@@ -356,7 +356,7 @@ impl Segment {
         }
     }
 
-    fn metric_ranks(&self) -> Result<Vec<u32>> {
+    pub(super) fn metric_ranks(&self) -> Result<Vec<u32>> {
         let postings = self.postings()?;
         postings
             .metrics()
@@ -406,7 +406,7 @@ impl Segment {
 
     /// Numbers of the lists of columns of a set's row groups in a range, oldest first, without
     /// repetition next to each other.
-    fn column_lists(&self, set: u32, range: &TimeRange) -> Result<Vec<u32>> {
+    pub(crate) fn column_lists(&self, set: u32, range: &TimeRange) -> Result<Vec<u32>> {
         let mut lists = Vec::new();
         for group in self.groups(set)? {
             if self.overlaps(group.clock, range)? {
@@ -645,6 +645,22 @@ impl Segment {
         Ok((times, columns, cells))
     }
 
+    /// Shows each chunk of a row group with the number of its values.
+    pub(super) fn visit_chunks(
+        &self,
+        set: u32,
+        index: usize,
+        group: &GroupRef,
+        mut visit: impl FnMut(&[u8], usize) -> Decoded<()>,
+    ) -> Result<()> {
+        let bytes = self.group_bytes(set, index, group)?;
+        let (_, _, cells) = self.all_cells(group, &bytes)?;
+        cells
+            .iter()
+            .try_for_each(|cells| visit(cells.chunk, cells.count))
+            .map_err(|malformed| self.malformed_group(group, malformed))
+    }
+
     /// Bytes of the file as it is.
     ///
     /// # Errors
@@ -775,7 +791,7 @@ impl Segment {
         self.symbols().map_or(0, |symbols| symbols.len())
     }
 
-    fn text(&self, rank: u32) -> Result<Text> {
+    pub(super) fn text(&self, rank: u32) -> Result<Text> {
         self.symbols()?.get(rank).map_err(|malformed| self.malformed(Section::Symbols, malformed))
     }
 
@@ -783,7 +799,7 @@ impl Segment {
         ranks.into_iter().map(|rank| self.text(rank)).collect()
     }
 
-    fn rank(&self, text: &str) -> Result<Option<u32>> {
+    pub(super) fn rank(&self, text: &str) -> Result<Option<u32>> {
         self.symbols()?.find(text).map_err(|malformed| self.malformed(Section::Symbols, malformed))
     }
 
@@ -792,7 +808,7 @@ impl Segment {
             .map_err(|malformed| self.malformed(Section::Postings, malformed))
     }
 
-    fn clocks(&self) -> Result<Clocks<'_>> {
+    pub(super) fn clocks(&self) -> Result<Clocks<'_>> {
         Clocks::parse(self.source.section(&self.footer, Section::Clocks))
             .map_err(|malformed| self.malformed(Section::Clocks, malformed))
     }
@@ -802,7 +818,7 @@ impl Segment {
             .map_err(|malformed| self.malformed(section, malformed))
     }
 
-    fn column_refs(&self, list: u32) -> Result<&[ColumnRef]> {
+    pub(super) fn column_refs(&self, list: u32) -> Result<&[ColumnRef]> {
         self.column_lists.get(list as usize).map(Vec::as_slice).ok_or_else(|| {
             self.malformed(Section::Sets, Malformed::Bytes("a list of columns does not exist"))
         })
@@ -832,7 +848,7 @@ impl Segment {
         range.contains(self.range().start) && range.contains(self.range().end)
     }
 
-    fn overlaps(&self, clock: u32, range: &TimeRange) -> Result<bool> {
+    pub(super) fn overlaps(&self, clock: u32, range: &TimeRange) -> Result<bool> {
         let bounds = self
             .clocks()?
             .bounds(clock)
@@ -842,7 +858,12 @@ impl Segment {
     }
 
     /// The bytes of a row group, its checksum included and checked.
-    fn group_bytes(&self, set: u32, index: usize, group: &GroupRef) -> Result<Cow<'_, [u8]>> {
+    pub(super) fn group_bytes(
+        &self,
+        set: u32,
+        index: usize,
+        group: &GroupRef,
+    ) -> Result<Cow<'_, [u8]>> {
         let bytes = self
             .source
             .bytes(group.offset, u64::from(group.len))
@@ -869,11 +890,11 @@ impl Segment {
         Ok(bytes)
     }
 
-    fn malformed(&self, section: Section, malformed: Malformed) -> Error {
+    pub(super) fn malformed(&self, section: Section, malformed: Malformed) -> Error {
         malformed_at(&self.path, self.footer.place(section).offset, malformed)
     }
 
-    fn malformed_group(&self, group: &GroupRef, malformed: Malformed) -> Error {
+    pub(super) fn malformed_group(&self, group: &GroupRef, malformed: Malformed) -> Error {
         malformed_at(&self.path, group.offset, malformed)
     }
 }
@@ -904,7 +925,7 @@ fn malformed_at(path: &Path, offset: u64, malformed: Malformed) -> Error {
 }
 
 /// A row group without its checksum.
-fn body_of(bytes: &[u8]) -> &[u8] {
+pub(super) fn body_of(bytes: &[u8]) -> &[u8] {
     bytes.get(GROUP_CRC_LEN as usize..).unwrap_or_default()
 }
 
