@@ -90,5 +90,6 @@ fn work(store: &Store) -> Result<(), Error> {
     let _ = store.maintain()?;
     store.flush()?;
     while !store.compact()?.is_idle() {}
+    while !store.roll_up()?.is_idle() {}
     Ok(())
 }

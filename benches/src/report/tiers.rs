@@ -73,7 +73,11 @@ fn fill(
     folder: &Path,
 ) -> io::Result<(Store, Vec<Row>)> {
     let mut filling = Filling::begin_with(folder, |mut options| {
-        let tier = |(_, resolution)| TierOptions { resolution, retention: Retention::Forever };
+        let tier = |(_, resolution)| TierOptions {
+            resolution,
+            retention: Retention::Forever,
+            retention_bytes: None,
+        };
         options.tiers = TIERS.map(tier).to_vec();
         options.cold_after = None;
         options
