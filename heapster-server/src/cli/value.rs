@@ -18,6 +18,8 @@ pub enum Kind {
     Duration(u64),
     /// A duration with days and weeks, or `forever`.
     Retention,
+    /// A number of bytes, or `unlimited`.
+    Size,
     /// Any text.
     Text,
     /// Texts, separated by commas; the flag may be repeated.
@@ -44,6 +46,7 @@ impl Kind {
             Self::Int(..) => "NUMBER".to_owned(),
             Self::Duration(_) => "DURATION".to_owned(),
             Self::Retention => "DURATION|forever".to_owned(),
+            Self::Size => "BYTES|unlimited".to_owned(),
             Self::Text => "TEXT".to_owned(),
             Self::List => "A,B,…".to_owned(),
             Self::Path => "PATH".to_owned(),
@@ -66,6 +69,7 @@ impl Kind {
                 format!("a duration of at least {min} seconds, such as 20s, 1m30s or 1h")
             }
             Self::Retention => "a duration such as 36h, 15d or 8w, or forever".to_owned(),
+            Self::Size => "a number of bytes such as 800MB or 20GiB, or unlimited".to_owned(),
             Self::Text | Self::List | Self::Path | Self::Each(_) => "text".to_owned(),
             Self::Uri => "KEY or KEY:URL".to_owned(),
             Self::Ip => "an IP address such as 127.0.0.1, or nothing for all interfaces".to_owned(),
@@ -85,6 +89,7 @@ impl Kind {
                 read_duration(text).is_some_and(|duration| duration >= Duration::from_secs(min))
             }
             Self::Retention => read_retention(text).is_some(),
+            Self::Size => read_size(text).is_some(),
             Self::Text | Self::List | Self::Each(_) => true,
             Self::Path => !text.contains('\0'),
             Self::Uri => !text.is_empty() && !text.starts_with(':'),
@@ -149,6 +154,30 @@ pub fn read_retention(text: &str) -> Option<Option<Duration>> {
     }
     let units: Vec<_> = UNITS.into_iter().chain([DAY, WEEK]).collect();
     read_with_units(text, &units).filter(|duration| !duration.is_zero()).map(Some)
+}
+
+/// A number of bytes, more than zero, whole and with a unit if need be; `Some(None)` for `unlimited`.
+pub fn read_size(text: &str) -> Option<Option<u64>> {
+    const UNITS: [(&str, u64); 11] = [
+        ("", 1),
+        ("B", 1),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("KB", 1_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+    ];
+    if text == "unlimited" {
+        return Some(None);
+    }
+    let (number, unit) = split_while(text, |char| char.is_ascii_digit());
+    let unit = UNITS.iter().find(|(name, _)| *name == unit)?.1;
+    let bytes = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    (bytes > 0).then_some(Some(bytes))
 }
 
 /// A moment: RFC 3339, a date (its first moment in UTC), seconds since the Unix epoch with up to
@@ -259,6 +288,18 @@ mod tests {
         assert_eq!(read_retention("forever"), Some(None));
         for text in ["0", "0d", "d", "1y", "-1d", ""] {
             assert_eq!(read_retention(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_know_decimal_and_binary_units_and_unlimited() {
+        assert_eq!(read_size("unlimited"), Some(None));
+        for (text, bytes) in [("1", 1), ("20GiB", 20 << 30), ("800MB", 800_000_000), ("7kB", 7_000)]
+        {
+            assert_eq!(read_size(text), Some(Some(bytes)), "{text}");
+        }
+        for text in ["", "0", "-1", "1.5GB", "GB", "5 GB", "5gb", "99999999999TiB"] {
+            assert_eq!(read_size(text), None, "{text}");
         }
     }
 
