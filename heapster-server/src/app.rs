@@ -100,7 +100,11 @@ impl From<&Config> for AppOptions {
         collector.export_timeout = config.export_timeout;
         Self {
             data_dir: config.data_dir.clone(),
-            store: StoreOptions { retention, ..StoreOptions::default() },
+            store: StoreOptions {
+                retention,
+                tiers: config.tiers.clone(),
+                ..StoreOptions::default()
+            },
             ack: config.ack,
             source: config.source.clone(),
             sinks: config.sinks.clone(),
