@@ -1,8 +1,8 @@
 //! [`App`]: a store with a collector that fills it; and [`serve`], which adds the HTTP APIs.
 //!
 //! ```text
-//! start: ( listener → ) sinks → store → newest batch → sources → upkeep → collector ( → HTTP )
-//! stop:  rounds → sinks, and HTTP at the same time → upkeep → sync and close
+//! start: ( listener → ) sinks → store → newest batch → sources → upkeep, compaction → collector ( → HTTP )
+//! stop:  rounds → sinks, and HTTP at the same time → compaction → upkeep → sync and close
 //! ```
 //!
 //! An [`App`] needs no HTTP side: other programs embed it to collect and query in-process.
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::api::{self, ApiOptions, ApiState};
 use crate::cli::Config;
@@ -61,13 +61,21 @@ const UPKEEP_FAILURES: Family = Family {
     kind: FamilyKind::Counter,
 };
 
+const COMPACTION_FAILURES: Family = Family {
+    name: "heapster_store_compaction_failures_total",
+    help: "Merges of the store's segments that failed. They are tried again; nothing is lost.",
+    kind: FamilyKind::Counter,
+};
+
+/// How long compaction waits when nothing is due.
+const COMPACTION_PERIOD: Duration = Duration::from_secs(10);
 /// How often the store is maintained: what a power failure may cost under [`Ack::Buffered`].
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How long stopping takes in all.
 const STOP_MAX: Duration = Duration::from_millis(9_500);
 /// How long requests get to finish at the end.
 const HTTP_STOP_MAX: Duration = Duration::from_secs(3);
-/// How long the store's maintenance gets to finish the step it is at.
+/// How long the store's maintenance, and its compaction, get to finish the step they are at.
 const UPKEEP_STOP_MAX: Duration = Duration::from_millis(1_500);
 /// How long reads that nobody waits for any more get to let go of the store.
 const RELEASE_MAX: Duration = Duration::from_millis(500);
@@ -220,6 +228,7 @@ pub struct App {
     /// Absent when there is no source.
     collector: Option<Collector>,
     upkeep: Upkeep,
+    compaction: Compaction,
 }
 
 impl App {
@@ -253,6 +262,8 @@ impl App {
         let ready = ready(kubernetes.as_ref());
         let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
         let upkeep = Upkeep::start(kept, time, Arc::clone(&registry), kubernetes)?;
+        let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
+        let compaction = Compaction::start(kept, time, Arc::clone(&registry))?;
         let collector = sources.map(|sources| {
             let sink = StoreSink::new(
                 Arc::clone(&store),
@@ -271,7 +282,7 @@ impl App {
             };
             Collector::start(parts, pace)
         });
-        Ok(Self { store, live, clock, registry, collector, upkeep })
+        Ok(Self { store, live, clock, registry, collector, upkeep, compaction })
     }
 
     /// The store.
@@ -327,6 +338,7 @@ impl App {
             }
         };
         tokio::join!(collector, readers);
+        self.compaction.stop(deadline).await;
         self.upkeep.stop(deadline).await;
         let close = async {
             let store = sole_owner(self.store).await;
@@ -511,6 +523,68 @@ impl Upkeep {
         let join = tokio::task::spawn_blocking(move || self.thread.join());
         if timeout_at(deadline.min(Instant::now() + UPKEEP_STOP_MAX), join).await.is_err() {
             warn!("the store's maintenance does not end and is abandoned");
+        }
+    }
+}
+
+/// The thread that merges the store's segments. The store does without while it fails.
+struct Compaction {
+    store: Arc<Store>,
+    /// Dropped to end the thread.
+    stop: std_mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Compaction {
+    fn start(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        registry: Arc<Registry>,
+    ) -> Result<Self, AppError> {
+        let (stop, stopped) = std_mpsc::channel();
+        let kept = Arc::clone(&store);
+        let compact = move || {
+            let lines = RateLimit::new(Duration::from_secs(600));
+            let mut wait = COMPACTION_PERIOD;
+            while let Err(std_mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+                let outcome = catch_unwind(AssertUnwindSafe(|| store.compact()));
+                let failure = match outcome {
+                    Ok(Ok(report)) => {
+                        let is_done = report.is_idle();
+                        wait = if is_done { COMPACTION_PERIOD } else { Duration::ZERO };
+                        report.lacks_room.then(|| "the disk has not enough room".to_owned())
+                    }
+                    Ok(Err(error)) => Some(chain(&error)),
+                    Err(_) => {
+                        registry.add(&COMPACTION_FAILURES, &[], 1);
+                        error!("bug: compaction panicked; no segments are merged until a restart");
+                        return;
+                    }
+                };
+                let Some(failure) = failure else { continue };
+                wait = COMPACTION_PERIOD;
+                registry.add(&COMPACTION_FAILURES, &[], 1);
+                if let Some(earlier) = lines.admit(clock.monotonic()) {
+                    warn!(
+                        "segments of the store could not be merged, which is tried again: {failure} \
+                           ({earlier} more failures were not logged)"
+                    );
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("heapster-compaction".to_owned()).spawn(compact);
+        let thread = thread
+            .map_err(|source| AppError::System { what: "start a thread for compaction", source })?;
+        Ok(Self { store: kept, stop, thread })
+    }
+
+    /// Ends the thread, and the merge it is at, and waits for it, but not for long.
+    async fn stop(self, deadline: Instant) {
+        self.store.stop_background();
+        drop((self.stop, self.store));
+        let join = tokio::task::spawn_blocking(move || self.thread.join());
+        if timeout_at(deadline.min(Instant::now() + UPKEEP_STOP_MAX), join).await.is_err() {
+            warn!("the store's compaction does not end and is abandoned");
         }
     }
 }

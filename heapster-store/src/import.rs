@@ -11,7 +11,7 @@ use heapster_core::{DataBatch, Labels, MetricKind, MetricValue, Text, TimeRange,
 
 use crate::error::Result;
 use crate::flush::DAY;
-use crate::head::encode::{LABEL_BYTES_MAX, LABELS_MAX, check_column_name};
+use crate::head::encode::{check_column_name, check_labels};
 use crate::head::push_value;
 use crate::head::row::COLUMNS_MAX;
 use crate::options::{Rejected, Retention};
@@ -232,11 +232,9 @@ impl Import<'_> {
         let set = match self.sets.get_mut(labels) {
             Some(set) => set,
             None => {
-                let bytes: usize = labels.iter().map(|l| l.name.len() + l.value.len()).sum();
-                if labels.len() > LABELS_MAX || bytes > LABEL_BYTES_MAX {
-                    return Err(Rejected::LabelsTooLarge);
-                }
-                self.bytes += SET_BYTES + bytes;
+                check_labels(labels)?;
+                let texts: usize = labels.iter().map(|l| l.name.len() + l.value.len()).sum();
+                self.bytes += SET_BYTES + texts;
                 self.sets.entry(labels.clone()).or_default()
             }
         };

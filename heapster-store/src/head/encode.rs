@@ -24,8 +24,8 @@ use crate::wal::bytes::{Reader, put_text, put_varint, zigzag};
 use crate::wal::format::RECORD_HEADER_BYTES;
 
 /// Labels of a set at most, and bytes of all of them. Beyond this somebody stores documents.
-pub(crate) const LABELS_MAX: usize = 128;
-pub(crate) const LABEL_BYTES_MAX: usize = 64 << 10;
+const LABELS_MAX: usize = 128;
+const LABEL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a column's name at most.
 const COLUMN_NAME_BYTES_MAX: usize = 1 << 10;
 

@@ -18,7 +18,7 @@ mod writer;
 mod tests;
 
 pub use census::{CodecCensus, TierCensus};
-pub(crate) use reader::{RowGroup, Segment, SegmentRun};
+pub(crate) use reader::{EncodedGroup, RowGroup, Segment, SegmentRun};
 pub(crate) use rows::GroupReader;
 pub(crate) use writer::SegmentWriter;
 

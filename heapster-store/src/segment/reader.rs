@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use heapster_core::storage::{Column, Columns, Run, Samples, Selector, Values};
-use heapster_core::{Labels, MatchOp, Matcher, Text, TimeRange, Timestamp};
+use heapster_core::{Labels, MatchOp, Matcher, MetricKind, Text, TimeRange, Timestamp};
 
 use crate::chunk;
 use crate::codec::{ByteReader, Decoded, Malformed, salted_crc32};
@@ -80,6 +80,26 @@ pub(crate) struct RowGroup {
     set: u32,
     index: usize,
     group: GroupRef,
+}
+
+/// A row group with its chunks as they are in the file.
+#[derive(Debug)]
+pub(crate) struct EncodedGroup<'a> {
+    /// Time of each row.
+    pub timestamps: Vec<i64>,
+    /// The columns, sorted by name.
+    pub columns: Vec<(Text, MetricKind)>,
+    /// Number of samples.
+    pub samples: u64,
+    /// The bytes, checksum included.
+    bytes: Cow<'a, [u8]>,
+}
+
+impl EncodedGroup<'_> {
+    /// The bytes without the checksum.
+    pub(crate) fn body(&self) -> &[u8] {
+        body_of(&self.bytes)
+    }
 }
 
 /// Names of a set's labels, as rank and text.
@@ -623,6 +643,20 @@ impl Segment {
             column_rows.push(ColumnRows { name, kind: column.kind, present, values });
         }
         Ok(SetRows { labels: labels.clone(), timestamps, columns: column_rows })
+    }
+
+    /// A row group as it is in the file, its checksum checked.
+    ///
+    /// # Errors
+    /// As [`Segment::rows`].
+    pub(crate) fn encoded(&self, group: &RowGroup) -> Result<EncodedGroup<'_>> {
+        let RowGroup { set, index, group, .. } = group;
+        let bytes = self.group_bytes(*set, *index, group)?;
+        let (timestamps, refs, cells) = self.all_cells(group, &bytes)?;
+        let samples = cells.iter().map(|cells| cells.count as u64).sum();
+        let columns = refs.iter().map(|column| Ok((self.text(column.name)?, column.kind)));
+        let columns = columns.collect::<Result<_>>()?;
+        Ok(EncodedGroup { timestamps, columns, samples, bytes })
     }
 
     /// Timestamps, columns and their cells of a row group.

@@ -315,8 +315,31 @@ fn selector() -> impl Strategy<Value = Selector> {
         .prop_map(|(matchers, columns, range)| Selector { matchers, columns, range })
 }
 
+/// Copies all row groups of a segment into one with the same number, without decoding them.
+fn copy_of(segment: &Segment) -> Vec<u8> {
+    let (vfs, path) = (OneFile::default(), Path::new(PATH));
+    let mut writer = SegmentWriter::create(&vfs, path, ID, 0, Effort::Fast).unwrap();
+    for set in 0..segment.sets() {
+        let labels = segment.labels(set).unwrap();
+        for group in segment.row_groups(set).unwrap() {
+            writer.push_encoded(&labels, &segment.encoded(&group).unwrap()).unwrap();
+        }
+    }
+    assert_eq!(writer.finish().unwrap(), *segment.info());
+    vfs.bytes.lock().unwrap().clone()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
+    #[test]
+    fn row_groups_that_are_copied_make_the_same_segment(rows in some_sets()) {
+        let (bytes, info) = write(&rows);
+        for refuses_to_map in [false, true] {
+            let segment = open(&bytes, &info, refuses_to_map).unwrap();
+            prop_assert_eq!(&copy_of(&segment), &bytes);
+        }
+    }
 
     #[test]
     fn what_was_pushed_comes_back(rows in some_sets()) {
