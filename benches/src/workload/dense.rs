@@ -85,8 +85,7 @@ impl<'a> DenseBatches<'a> {
     /// As [`Store::register`].
     pub fn of_day(days: Days<'a>, day: usize, store: &Store) -> io::Result<Self> {
         let columns = GENERATED_COLUMNS.map(|column| {
-            let kind =
-                if column.is_counter { MetricKind::Cumulative } else { MetricKind::Gauge };
+            let kind = if column.is_counter { MetricKind::Cumulative } else { MetricKind::Gauge };
             (Text::from_static(column.metric), kind)
         });
         let handles = |slot: usize| {
