@@ -1,8 +1,8 @@
 //! [`App`]: a store with a collector that fills it; and [`serve`], which adds the HTTP APIs.
 //!
 //! ```text
-//! start: ( listener → ) sinks → store → newest batch → sources → upkeep, compaction → collector ( → HTTP )
-//! stop:  rounds → sinks, and HTTP at the same time → compaction → upkeep → sync and close
+//! start: ( listener → ) sinks → store → newest batch → sources → upkeep, background → collector ( → HTTP )
+//! stop:  rounds → sinks, and HTTP at the same time → background → upkeep → sync and close
 //! ```
 //!
 //! An [`App`] needs no HTTP side: other programs embed it to collect and query in-process.
@@ -61,21 +61,21 @@ const UPKEEP_FAILURES: Family = Family {
     kind: FamilyKind::Counter,
 };
 
-const COMPACTION_FAILURES: Family = Family {
-    name: "heapster_store_compaction_failures_total",
-    help: "Merges of the store's segments that failed. They are tried again; nothing is lost.",
+const BACKGROUND_FAILURES: Family = Family {
+    name: "heapster_store_background_failures_total",
+    help: "Units of merging segments and building tiers that failed; they are tried again.",
     kind: FamilyKind::Counter,
 };
 
-/// How long compaction waits when nothing is due.
-const COMPACTION_PERIOD: Duration = Duration::from_secs(10);
+/// How long background work waits when nothing is due.
+const BACKGROUND_PERIOD: Duration = Duration::from_secs(10);
 /// How often the store is maintained: what a power failure may cost under [`Ack::Buffered`].
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How long stopping takes in all.
 const STOP_MAX: Duration = Duration::from_millis(9_500);
 /// How long requests get to finish at the end.
 const HTTP_STOP_MAX: Duration = Duration::from_secs(3);
-/// How long the store's maintenance, and its compaction, get to finish the step they are at.
+/// How long the store's maintenance, and its background work, get to finish the step they are at.
 const UPKEEP_STOP_MAX: Duration = Duration::from_millis(1_500);
 /// How long reads that nobody waits for any more get to let go of the store.
 const RELEASE_MAX: Duration = Duration::from_millis(500);
@@ -110,6 +110,7 @@ impl From<&Config> for AppOptions {
             data_dir: config.data_dir.clone(),
             store: StoreOptions {
                 retention,
+                retention_bytes: config.retention_bytes,
                 tiers: config.tiers.clone(),
                 ..StoreOptions::default()
             },
@@ -228,7 +229,7 @@ pub struct App {
     /// Absent when there is no source.
     collector: Option<Collector>,
     upkeep: Upkeep,
-    compaction: Compaction,
+    background: Background,
 }
 
 impl App {
@@ -263,7 +264,7 @@ impl App {
         let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
         let upkeep = Upkeep::start(kept, time, Arc::clone(&registry), kubernetes)?;
         let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
-        let compaction = Compaction::start(kept, time, Arc::clone(&registry))?;
+        let background = Background::start(kept, time, Arc::clone(&registry))?;
         let collector = sources.map(|sources| {
             let sink = StoreSink::new(
                 Arc::clone(&store),
@@ -282,7 +283,7 @@ impl App {
             };
             Collector::start(parts, pace)
         });
-        Ok(Self { store, live, clock, registry, collector, upkeep, compaction })
+        Ok(Self { store, live, clock, registry, collector, upkeep, background })
     }
 
     /// The store.
@@ -338,7 +339,7 @@ impl App {
             }
         };
         tokio::join!(collector, readers);
-        self.compaction.stop(deadline).await;
+        self.background.stop(deadline).await;
         self.upkeep.stop(deadline).await;
         let close = async {
             let store = sole_owner(self.store).await;
@@ -527,15 +528,16 @@ impl Upkeep {
     }
 }
 
-/// The thread that merges the store's segments. The store does without while it fails.
-struct Compaction {
+/// The thread that merges the store's segments and builds its tiers. The store does without while it
+/// fails.
+struct Background {
     store: Arc<Store>,
     /// Dropped to end the thread.
     stop: std_mpsc::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
-impl Compaction {
+impl Background {
     fn start(
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
@@ -543,50 +545,68 @@ impl Compaction {
     ) -> Result<Self, AppError> {
         let (stop, stopped) = std_mpsc::channel();
         let kept = Arc::clone(&store);
-        let compact = move || {
+        let work = move || {
             let lines = RateLimit::new(Duration::from_secs(600));
-            let mut wait = COMPACTION_PERIOD;
+            let mut wait = BACKGROUND_PERIOD;
             while let Err(std_mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
-                let outcome = catch_unwind(AssertUnwindSafe(|| store.compact()));
-                let failure = match outcome {
-                    Ok(Ok(report)) => {
-                        let is_done = report.is_idle();
-                        wait = if is_done { COMPACTION_PERIOD } else { Duration::ZERO };
-                        report.lacks_room.then(|| "the disk has not enough room".to_owned())
+                wait = BACKGROUND_PERIOD;
+                let failure = match catch_unwind(AssertUnwindSafe(|| work_once(&store))) {
+                    Ok(Ok(Worked::Done)) => {
+                        wait = Duration::ZERO;
+                        continue;
                     }
-                    Ok(Err(error)) => Some(chain(&error)),
+                    Ok(Ok(Worked::Idle)) => continue,
+                    Ok(Ok(Worked::LacksRoom)) => "the disk has not enough room".to_owned(),
+                    Ok(Err(error)) => chain(&error),
                     Err(_) => {
-                        registry.add(&COMPACTION_FAILURES, &[], 1);
-                        error!("bug: compaction panicked; no segments are merged until a restart");
+                        registry.add(&BACKGROUND_FAILURES, &[], 1);
+                        error!("bug: background work panicked; there is none until a restart");
                         return;
                     }
                 };
-                let Some(failure) = failure else { continue };
-                wait = COMPACTION_PERIOD;
-                registry.add(&COMPACTION_FAILURES, &[], 1);
+                registry.add(&BACKGROUND_FAILURES, &[], 1);
                 if let Some(earlier) = lines.admit(clock.monotonic()) {
                     warn!(
-                        "segments of the store could not be merged, which is tried again: {failure} \
-                           ({earlier} more failures were not logged)"
+                        "the store's segments were not merged or its tiers not built, which is \
+                           tried again: {failure} ({earlier} more failures were not logged)"
                     );
                 }
             }
         };
-        let thread = thread::Builder::new().name("heapster-compaction".to_owned()).spawn(compact);
-        let thread = thread
-            .map_err(|source| AppError::System { what: "start a thread for compaction", source })?;
+        let thread = thread::Builder::new().name("heapster-background".to_owned()).spawn(work);
+        let thread = thread.map_err(|source| AppError::System {
+            what: "start a thread for background work",
+            source,
+        })?;
         Ok(Self { store: kept, stop, thread })
     }
 
-    /// Ends the thread, and the merge it is at, and waits for it, but not for long.
+    /// Ends the thread, and the work it is at, and waits for it, but not for long.
     async fn stop(self, deadline: Instant) {
         self.store.stop_background();
         drop((self.stop, self.store));
         let join = tokio::task::spawn_blocking(move || self.thread.join());
         if timeout_at(deadline.min(Instant::now() + UPKEEP_STOP_MAX), join).await.is_err() {
-            warn!("the store's compaction does not end and is abandoned");
+            warn!("the store's background work does not end and is abandoned");
         }
     }
+}
+
+/// What came of a try to work.
+enum Worked {
+    Done,
+    Idle,
+    LacksRoom,
+}
+
+/// Does a unit of merging and a unit of building tiers, as far as they are due.
+fn work_once(store: &Store) -> Result<Worked, heapster_store::Error> {
+    let (merged, built) = (store.compact()?, store.roll_up()?);
+    Ok(match (merged.is_idle() && built.is_idle(), merged.lacks_room) {
+        (false, _) => Worked::Done,
+        (true, true) => Worked::LacksRoom,
+        (true, false) => Worked::Idle,
+    })
 }
 
 fn record_watches(registry: &Registry, kubernetes: Option<&Kubernetes>) {

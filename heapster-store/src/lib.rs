@@ -59,11 +59,12 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `segment`, `chunk`.
 
 mod backup;
 #[doc(hidden)]
 pub mod bench_support;
+mod cardinality;
 mod check;
 mod chunk;
 mod clock;
@@ -83,6 +84,7 @@ mod recovery;
 mod retention;
 mod rows;
 mod segment;
+mod selection;
 mod snapshot;
 mod stats;
 mod store;
@@ -92,6 +94,7 @@ pub mod vfs;
 mod wal;
 
 pub use backup::{CopyReport, Progress, backup, restore};
+pub use cardinality::{Cardinality, LabelCardinality, MetricCardinality, PairCardinality};
 pub use check::{CheckReport, Finding, Severity, check};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};

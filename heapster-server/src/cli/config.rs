@@ -12,7 +12,7 @@ use crate::telemetry::logging::{LogFormat, LogLevel};
 use crate::uri::Uri;
 
 use super::parser::{UsageError, Values};
-use super::value::{read_duration, read_int, read_ip, read_retention, read_tiers};
+use super::value::{read_duration, read_int, read_ip, read_retention, read_size, read_tiers};
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long data is kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// How many bytes of segments are kept; `None` for no limit.
+    pub retention_bytes: Option<u64>,
     /// Aggregates that are kept longer.
     pub tiers: Vec<TierOptions>,
     /// When a batch counts as stored.
@@ -67,6 +69,7 @@ impl Config {
         let source = source(values, environment)?;
         Ok(Self {
             retention: retention(values, &source),
+            retention_bytes: read_size(values.get("retention-size")).flatten(),
             tiers: tiers(values, &source),
             source,
             sinks: sinks.collect::<Result<_, _>>()?,

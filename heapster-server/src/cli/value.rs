@@ -19,6 +19,8 @@ pub enum Kind {
     Duration(u64),
     /// A duration with days and weeks, or `forever`.
     Retention,
+    /// A number of bytes, or `unlimited`.
+    Size,
     /// `RESOLUTION:RETENTION,…`, or `none`; see [`read_tiers`].
     Tiers,
     /// Any text.
@@ -47,6 +49,7 @@ impl Kind {
             Self::Int(..) => "NUMBER".to_owned(),
             Self::Duration(_) => "DURATION".to_owned(),
             Self::Retention => "DURATION|forever".to_owned(),
+            Self::Size => "a number of bytes such as 800MB or 20GiB, or unlimited".to_owned(),
             Self::Tiers => "RESOLUTION:RETENTION,…|none".to_owned(),
             Self::Text => "TEXT".to_owned(),
             Self::List => "A,B,…".to_owned(),
@@ -69,6 +72,8 @@ impl Kind {
             Self::Duration(min) => {
                 format!("a duration of at least {min} seconds, such as 20s, 1m30s or 1h")
             }
+            Self::Retention => "a duration such as 36h, 15d or 8w, or forever".to_owned(),
+            Self::Size => "a number of bytes such as 800MB or 20GiB, or unlimited".to_owned(),
             Self::Retention => "a duration such as 36h, 15d, 8w or 2y, or forever".to_owned(),
             Self::Tiers => "tiers such as 5m:90d,1h:2y, each resolution a multiple of the one \
                             before and a part of a day, or none"
@@ -92,6 +97,7 @@ impl Kind {
                 read_duration(text).is_some_and(|duration| duration >= Duration::from_secs(min))
             }
             Self::Retention => read_retention(text).is_some(),
+            Self::Size => read_size(text).is_some(),
             Self::Tiers => read_tiers(text).is_some(),
             Self::Text | Self::List | Self::Each(_) => true,
             Self::Path => !text.contains('\0'),
@@ -160,6 +166,30 @@ pub fn read_retention(text: &str) -> Option<Option<Duration>> {
     }
     let units: Vec<_> = UNITS.into_iter().chain([DAY, WEEK, YEAR]).collect();
     read_with_units(text, &units).filter(|duration| !duration.is_zero()).map(Some)
+}
+
+/// A number of bytes, more than zero, whole and with a unit if need be; `Some(None)` for `unlimited`.
+pub fn read_size(text: &str) -> Option<Option<u64>> {
+    const UNITS: [(&str, u64); 11] = [
+        ("", 1),
+        ("B", 1),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("KB", 1_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+    ];
+    if text == "unlimited" {
+        return Some(None);
+    }
+    let (number, unit) = split_while(text, |char| char.is_ascii_digit());
+    let unit = UNITS.iter().find(|(name, _)| *name == unit)?.1;
+    let bytes = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    (bytes > 0).then_some(Some(bytes))
 }
 
 /// The tiers of a store, from the finest to the coarsest: for each its resolution, a colon and how
@@ -302,6 +332,18 @@ mod tests {
         assert_eq!(read_retention("forever"), Some(None));
         for text in ["0", "0d", "d", "1y", "-1d", ""] {
             assert_eq!(read_retention(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_know_decimal_and_binary_units_and_unlimited() {
+        assert_eq!(read_size("unlimited"), Some(None));
+        for (text, bytes) in [("1", 1), ("20GiB", 20 << 30), ("800MB", 800_000_000), ("7kB", 7_000)]
+        {
+            assert_eq!(read_size(text), Some(Some(bytes)), "{text}");
+        }
+        for text in ["", "0", "-1", "1.5GB", "GB", "5 GB", "5gb", "99999999999TiB"] {
+            assert_eq!(read_size(text), None, "{text}");
         }
     }
 

@@ -71,6 +71,18 @@ const START: Flag = verb_flag(
      `-36h` or `-7d`.",
 );
 const END: Flag = verb_flag("end", Moment, "", "Only samples up to this time, which is included.");
+const DRY_RUN: Flag =
+    verb_flag("dry-run", Bool, "false", "Say what would be done, and do nothing.");
+const COMPACT: Flag = verb_flag(
+    "compact",
+    Bool,
+    "false",
+    "Merge all segments at the end instead of leaving that to the server, which does it in the \
+     background.",
+);
+const COPY_EXIT_CODES: &str = "0 copied, 1 failed, or the original is damaged and was copied as far as it can be, 2 the \
+     command line, or a directory that is not usable, 3 another backup writes to DEST, 4 a newer \
+     version wrote it.";
 const FORMATS: &[&str] = &["csv", "prometheus", "parquet"];
 const OUTPUT: Flag = verb_flag(
     "output",
@@ -117,6 +129,85 @@ pub const VERBS: &[Verb] = &[
             ("heapster stats --top=50 -o json ./data | jq .labels", "What makes the store wide."),
         ],
         exit_codes: "",
+    },
+    Verb {
+        name: "backup",
+        words: "DIR DEST",
+        summary: "copy a store, also while a server writes to it",
+        about: &[
+            "Copies the store in DIR into the directory DEST, which is missing, empty, or holds an \
+             earlier backup of the same store. Then only what is new is copied, and what the store \
+             does not have any more is removed. A server may be writing to the store meanwhile; \
+             the backup is the store as it was when the verb began.",
+            "What was copied is read back and verified. A run that dies leaves the backup of \
+             before. A backup is read by `stats`, `check` and `export`; to write to it, restore it.",
+        ],
+        flags: &[DRY_RUN, NO_PROGRESS, HELP],
+        examples: &[(
+            "heapster backup /var/lib/heapster /mnt/backup/heapster",
+            "Make a backup, or bring it up to date; every night, for example.",
+        )],
+        exit_codes: COPY_EXIT_CODES,
+    },
+    Verb {
+        name: "restore",
+        words: "BACKUP DIR",
+        summary: "make a store out of a backup",
+        about: &[
+            "Copies the backup, or another store, into DIR, which is missing or empty, and makes a \
+             store of it. What was copied is read back and verified. The backup stays as it is.",
+        ],
+        flags: &[DRY_RUN, NO_PROGRESS, HELP],
+        examples: &[
+            (
+                "heapster restore /mnt/backup/heapster /var/lib/heapster",
+                "Begin where the backup ended.",
+            ),
+            ("heapster --data-dir=/var/lib/heapster", "Then serve it."),
+        ],
+        exit_codes: COPY_EXIT_CODES,
+    },
+    Verb {
+        name: "delete",
+        words: "DIR",
+        summary: "delete samples by labels and time",
+        about: &[
+            "Deletes all metrics of the sets that --match selects, in the range of time that \
+             --start and --end give. What will go is said first, and asked for on a terminal. No \
+             server may have the store open.",
+            "Reads do not see the samples from then on. Their bytes leave the disk when the server \
+             merges the segments, or at once with --compact.",
+        ],
+        flags: &[
+            verb_flag(
+                "match",
+                Each("SELECTOR"),
+                "",
+                "The sets to delete from, such as `{namespace_name=\"test\"}`; without a metric, as \
+                 all metrics of a set go. May be repeated; a set that matches one of them loses \
+                 samples.",
+            ),
+            START,
+            END,
+            verb_flag("yes", Bool, "false", "Do not ask; also `-y`."),
+            DRY_RUN,
+            COMPACT,
+            HELP,
+        ],
+        examples: &[
+            (
+                "heapster delete ./data --match='{pod_name=~\"load-test-.*\"}' --dry-run",
+                "What would go?",
+            ),
+            (
+                "heapster delete ./data --match='{nodename=\"n7\"}' --start=2026-11-01 \
+                 --end=2026-11-02 --yes",
+                "A day of a node whose clock was wrong.",
+            ),
+        ],
+        exit_codes: "0 deleted, or nothing matched; 1 failed, or not confirmed; 2 the command \
+                     line, or DIR is not usable; 3 another process has the store open; 4 a newer \
+                     version wrote it.",
     },
     Verb {
         name: "export",
@@ -172,8 +263,7 @@ pub const VERBS: &[Verb] = &[
         about: &[
             "Adds the samples of the files to the store in DIR, which is made if it is missing. \
              `-` is stdin. Samples may be of any time and in any order. To import a file twice \
-             does no harm: what is there already is not added again. No server may have the store \
-             open.",
+             does no harm: each series has one sample per time. No server may have the store open.",
             "A line that cannot be read is reported with its number and left out. After \
              --bad-lines of them the import ends.",
             "A csv file begins with a line of column names: `time`, `metric` and `value`, and if \
@@ -212,6 +302,7 @@ pub const VERBS: &[Verb] = &[
                 "End at the first bad line beyond so many.",
             ),
             verb_flag("skip-bad", Bool, "false", "Never end because of bad lines."),
+            COMPACT,
             NO_PROGRESS,
             HELP,
         ],

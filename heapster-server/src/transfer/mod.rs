@@ -9,6 +9,9 @@ mod number;
 mod parquet;
 mod prometheus_text;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Stdin, Write};

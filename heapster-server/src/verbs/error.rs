@@ -24,6 +24,18 @@ pub enum VerbError {
         /// What the store said.
         source: StoreError,
     },
+    /// A store cannot be copied.
+    #[error("could not {verb} {} to {}", from.display(), to.display())]
+    Copy {
+        /// What was asked.
+        verb: &'static str,
+        /// The original.
+        from: PathBuf,
+        /// The copy.
+        to: PathBuf,
+        /// What the store said.
+        source: StoreError,
+    },
     /// The store cannot be read.
     #[error("could not read the store")]
     Read(#[source] StorageError),
@@ -79,12 +91,17 @@ impl VerbError {
     /// 4 it is of a newer version.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Open { source, .. } | Self::Store { source, .. } => match source {
-                StoreError::Locked { .. } => 3,
-                StoreError::UnsupportedVersion { .. } => 4,
-                _ if matches!(self, Self::Open { .. }) => 2,
-                _ => 1,
-            },
+            Self::Open { source, .. } | Self::Store { source, .. } | Self::Copy { source, .. } => {
+                match source {
+                    StoreError::Locked { .. } => 3,
+                    StoreError::UnsupportedVersion { .. } => 4,
+                    StoreError::NotAStore { .. }
+                    | StoreError::NotEmpty { .. }
+                    | StoreError::WrongBackup { .. } => 2,
+                    _ if matches!(self, Self::Open { .. }) => 2,
+                    _ => 1,
+                }
+            }
             Self::Usage(_) | Self::Exists { .. } | Self::File { op: "open", .. } => 2,
             Self::Input { source: ReadError::Unusable(_), .. } => 2,
             Self::Read(_)
@@ -101,22 +118,9 @@ impl VerbError {
             Self::Usage(error) => {
                 format!("Run `{}` for what is accepted.", error.help_command())
             }
-            Self::Open { source, .. } | Self::Store { source, .. } => match source {
-                StoreError::Locked { .. } => {
-                    "Stop the process that has the store open, then try again.".to_owned()
-                }
-                StoreError::UnsupportedVersion { .. } => {
-                    "Use the version of heapster that wrote it.".to_owned()
-                }
-                StoreError::Corrupt { .. } => {
-                    "Run `heapster check` on the directory, or restore it from a backup.".to_owned()
-                }
-                StoreError::DiskFull { .. } => "Make room, then try again.".to_owned(),
-                StoreError::NotAStore { .. } => {
-                    "Give the directory that the server has as --data-dir.".to_owned()
-                }
-                _ => "Check path, owner and permissions.".to_owned(),
-            },
+            Self::Open { source, .. } | Self::Store { source, .. } | Self::Copy { source, .. } => {
+                advice_on(source).to_owned()
+            }
             Self::Read(_) => "Run `heapster check` on the directory.".to_owned(),
             Self::File { .. } => "Check path, owner, permissions and room on the disk.".to_owned(),
             Self::Exists { .. } => "Choose another name, or give --force.".to_owned(),
@@ -128,5 +132,25 @@ impl VerbError {
                 .to_owned(),
             Self::Stdout(_) => "Check where stdout leads.".to_owned(),
         }
+    }
+}
+
+fn advice_on(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Locked { .. } => "Stop the process that has it open, then try again.",
+        StoreError::UnsupportedVersion { .. } => "Use the version of heapster that wrote it.",
+        StoreError::Corrupt { .. } => {
+            "Run `heapster check` on the directory, or restore it from a backup."
+        }
+        StoreError::DiskFull { .. } => "Make room, then try again.",
+        StoreError::NotAStore { .. } => {
+            "Give the directory that the server has as --data-dir, or a backup of it."
+        }
+        StoreError::NotEmpty { .. } | StoreError::WrongBackup { .. } => {
+            "A backup needs a directory that is missing, empty, or holds a backup of the same \
+             store; a restore one that is missing or empty."
+        }
+        StoreError::Unsettled { .. } => "Try again.",
+        _ => "Check path, owner and permissions.",
     }
 }

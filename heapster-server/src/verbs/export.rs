@@ -11,7 +11,7 @@ use crate::transfer::{self, Format, SampleWriter, Series};
 
 use super::output::Output;
 use super::progress::{Progress, short_time};
-use super::{Outcome, VerbError, dir, open_for_reading, range, selectors};
+use super::{Outcome, VerbError, dir, open_for_reading, range, selectors, tell};
 
 /// How many damaged places are told one by one.
 const TOLD_MAX: u64 = 10;
@@ -99,12 +99,12 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     let Export { progress, series, damages, .. } = export;
     let (samples, elapsed) = (progress.count(), short_time(progress.elapsed()));
     drop(progress);
-    eprintln!("exported {samples} samples of {series} series to {name} in {elapsed}");
+    tell(format_args!("exported {samples} samples of {series} series to {name} in {elapsed}"));
     if damages > 0 {
-        eprintln!(
+        tell(format_args!(
             "{damages} damaged places were left out. Run `heapster check {}`.",
             dir(call).display()
-        );
+        ));
     }
     Ok(Outcome::complete_if(damages == 0))
 }

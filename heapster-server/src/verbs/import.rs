@@ -5,20 +5,20 @@ use std::fs::File;
 use std::io;
 use std::rc::Rc;
 
-use heapster_core::series::Row;
 use heapster_core::{Labels, TimeRange};
-use heapster_store::{Ack, LateWindow, Stats, Store, StoreOptions};
+use heapster_store::{ImportReport, Store, StoreOptions};
 
 use crate::cli::{UsageError, VerbCall};
 use crate::transfer::{self, Counter, Format, Input, ReadError, ReadOptions, Sample};
 
 use super::pending::Pending;
 use super::progress::{Progress, short_time};
-use super::{Outcome, VerbError, dir, moment, now};
+use super::{Outcome, VerbError, close, dir, moment, now, tell};
 
 /// Samples that are put together before they go to the store: the more, the fewer rows they make
 /// when a file has series after series.
 const PENDING_MAX: usize = 500_000;
+const APPEND: &str = "add to the store";
 /// How many bad lines are told one by one when they do not end the import.
 const TOLD_MAX: u64 = 10;
 
@@ -79,12 +79,11 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     // All files are opened first: a mistyped name must not end an import halfway.
     let sources = files.iter().map(|name| Source::open(name, options.format));
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
-    let store_options =
-        StoreOptions { late_window: LateWindow::Any, future_max: None, ..StoreOptions::default() };
+    let store_options = StoreOptions { future_max: None, ..StoreOptions::default() };
     let store = Store::open(dir(call), store_options)
         .map_err(|source| VerbError::Open { dir: dir(call).to_owned(), source })?;
     let mut import = Import {
-        store: &store,
+        store: store.import(),
         options: &options,
         progress: Progress::new("import", "samples", options.progress),
         pending: Pending::default(),
@@ -100,14 +99,16 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
             break;
         }
     }
-    let flushed = import.flush();
+    // What came before an error is kept.
+    let flushed = import.flush().and_then(|()| {
+        import.store.finish().map(drop).map_err(|source| VerbError::Store { what: APPEND, source })
+    });
     import.progress.clear();
-    let stats = store.stats();
-    import.summarize(&stats);
-    let is_complete =
-        (import.bad_lines == 0 || options.skip_bad) && stats.rejected_samples.total() == 0;
-    let closed =
-        store.close().map_err(|source| VerbError::Store { what: "close the store", source });
+    let report = *import.store.report();
+    import.summarize(&report);
+    let is_complete = (import.bad_lines == 0 || options.skip_bad) && report.rejected.total() == 0;
+    drop(import);
+    let closed = close(call, store);
     result.and(flushed).and(closed)?;
     Ok(Outcome::complete_if(is_complete))
 }
@@ -142,7 +143,7 @@ impl Source {
 
 /// An import under way.
 struct Import<'a> {
-    store: &'a Store,
+    store: heapster_store::Import<'a>,
     options: &'a Options,
     progress: Progress,
     pending: Pending,
@@ -199,32 +200,33 @@ impl Import<'_> {
 
     /// Hands what is pending to the store.
     fn flush(&mut self) -> Result<(), VerbError> {
-        // The store counts what it took and what not.
-        let append = |at, rows: &[Row]| self.store.append_rows(at, rows, Ack::Memory).map(drop);
-        let appended = self.pending.drain(append).and_then(|()| self.store.maintain().map(drop));
-        appended.map_err(|source| VerbError::Store { what: "append to the store", source })
+        self.pending
+            .drain(|at, rows| self.store.push_rows(at, rows))
+            .map_err(|source| VerbError::Store { what: APPEND, source })
     }
 
-    fn summarize(&self, stats: &Stats) {
+    fn summarize(&self, report: &ImportReport) {
         let elapsed = short_time(self.progress.elapsed());
-        let accepted = stats.appended_samples;
+        let accepted = report.accepted;
         match self.range {
-            None => eprintln!("imported nothing: there are no samples"),
+            None => tell("imported nothing: there are no samples"),
             Some(TimeRange { start, end }) => {
-                eprintln!("imported {accepted} samples from {start} to {end} in {elapsed}");
+                tell(format_args!(
+                    "imported {accepted} samples from {start} to {end} in {elapsed}"
+                ));
             }
         }
         for (count, what) in [
-            (stats.duplicate_samples, "samples were there already"),
-            (stats.replaced_samples, "samples replaced another value of the same time"),
+            (report.duplicate, "samples were in the files more than once"),
+            (report.replaced, "samples were replaced by a later one of the same time"),
             (self.bad_lines, "bad lines were left out"),
         ] {
             if count > 0 {
-                eprintln!("{count} {what}");
+                tell(format_args!("{count} {what}"));
             }
         }
-        for (reason, count) in stats.rejected_samples.iter().filter(|(_, count)| *count > 0) {
-            eprintln!("{count} samples were refused by the store: {reason}");
+        for (reason, count) in report.rejected.iter().filter(|(_, count)| *count > 0) {
+            tell(format_args!("{count} samples were refused by the store: {reason}"));
         }
     }
 }

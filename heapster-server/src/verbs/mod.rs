@@ -2,6 +2,9 @@
 //!
 //! Results go to stdout, or to the file that was asked for; everything else goes to stderr.
 
+mod backup;
+mod check;
+mod delete;
 mod error;
 mod export;
 mod import;
@@ -11,11 +14,14 @@ mod progress;
 mod selector;
 mod stats;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use heapster_core::{TimeRange, Timestamp};
-use heapster_store::{Clock, ReaderOptions, StoreReader, SystemClock};
+use heapster_store::vfs::{RealVfs, Vfs};
+use heapster_store::{Clock, ReaderOptions, Store, StoreReader, SystemClock};
 use serde::Serialize;
 
 use crate::cli::{UsageError, VerbCall};
@@ -53,6 +59,9 @@ impl Outcome {
 /// [`VerbError`], with an exit code and advice.
 pub fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     let result = match call.verb.name {
+        "check" => check::run(call),
+        "backup" | "restore" => backup::run(call),
+        "delete" => delete::run(call),
         "export" => export::run(call),
         "import" => import::run(call),
         "stats" => stats::run(call),
@@ -77,10 +86,43 @@ fn open_for_reading(dir: &Path) -> Result<StoreReader, VerbError> {
         .map_err(|source| VerbError::Open { dir: dir.to_owned(), source })
 }
 
+/// Closes a store that was changed; compacts it before when `--compact` says so.
+fn close(call: &VerbCall, store: Store) -> Result<(), VerbError> {
+    if call.values.is_set("compact") {
+        tell("merging segments; the changes are safe already");
+        store
+            .compact_all()
+            .map_err(|source| VerbError::Store { what: "merge the segments", source })?;
+    }
+    store.close().map_err(|source| VerbError::Store { what: "close the store", source })
+}
+
+fn real_vfs() -> Arc<dyn Vfs> {
+    Arc::new(RealVfs)
+}
+
+/// A number with separators between thousands.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Prints a result.
 fn print(text: &str) -> Result<(), VerbError> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(VerbError::Stdout)
+}
+
+/// Tells something on stderr; when that is gone, nobody is left to be told.
+fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A result as JSON for people and programs.

@@ -69,11 +69,18 @@ impl Progress {
         self.redraw();
     }
 
+    /// Takes over how far a copy or a check of a store is: its bytes are both steps and things.
+    pub fn show(&mut self, at: heapster_store::Progress) {
+        self.steps_max = Some(at.bytes_total);
+        self.steps = at.bytes_done;
+        self.count = at.bytes_done;
+        self.redraw();
+    }
+
     /// Prints a line on stderr above the progress.
     pub fn say(&mut self, line: &str) {
         self.clear();
-        // Nobody is left to be told when stderr is gone.
-        let _ = writeln!(stderr(), "{line}");
+        super::tell(line);
     }
 
     /// Removes the line from the terminal.

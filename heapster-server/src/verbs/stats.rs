@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::cli::VerbCall;
 
 use super::progress::short;
-use super::{Outcome, VerbError, dir, open_for_reading, print};
+use super::{Outcome, VerbError, count, dir, json, open_for_reading, print, tell};
 
 /// The result, in the form of `-o json`.
 #[derive(Debug, Serialize)]
@@ -88,16 +88,16 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     let reader = open_for_reading(dir)?;
     let stats = Stats::of(dir, &reader, top)?;
     let text = match call.values.get("output") {
-        "json" => super::json(&stats),
+        "json" => json(&stats),
         _ => stats.table(),
     };
     print(&text)?;
     let report = reader.open_report();
     for file in &report.unavailable {
-        eprintln!("not counted: {}: {}", file.file, file.reason);
+        tell(format_args!("not counted: {}: {}", file.file, file.reason));
     }
     if !report.is_complete() {
-        eprintln!("The store is damaged. Run `heapster check {}`.", dir.display());
+        tell(format_args!("The store is damaged. Run `heapster check {}`.", dir.display()));
     }
     Ok(Outcome::complete_if(report.is_complete()))
 }
@@ -300,19 +300,6 @@ fn files_in(dir: &Path) -> io::Result<Vec<Files>> {
         }
     }
     Ok(kinds.into_iter().map(|(kind, (files, bytes))| Files { kind, files, bytes }).collect())
-}
-
-/// A number with separators between thousands.
-fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Bytes, and what they are about.

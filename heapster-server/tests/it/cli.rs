@@ -40,6 +40,7 @@ fn other_value(flag: &cli::Flag) -> String {
         Kind::Int(..) => "3".to_owned(),
         Kind::Duration(_) => "25s".to_owned(),
         Kind::Retention => "3w".to_owned(),
+        Kind::Size => "3GiB".to_owned(),
         Kind::Text | Kind::Path | Kind::Each(_) => "something".to_owned(),
         Kind::Moment => "2018-07-26".to_owned(),
         Kind::List => "one,two".to_owned(),
@@ -115,6 +116,7 @@ fn without_flags_this_machine_is_collected_and_served_on_loopback() {
     assert_eq!(config.resolution, Duration::from_secs(60));
     assert_eq!(config.export_timeout, Duration::from_secs(20));
     assert_eq!(config.retention, Some(Duration::from_secs(15 * 86_400)));
+    assert_eq!(config.retention_bytes, None);
     assert_eq!(config.ack, Ack::Buffered);
     assert_eq!(config.listen.to_string(), "127.0.0.1:8082");
     assert!(!config.disable_export && !config.profiling);
@@ -146,6 +148,7 @@ fn values_reach_the_configuration() {
         "--data-dir",
         "/srv/data",
         "--retention=forever",
+        "--retention-size=20GiB",
         "--ack=durable",
         "--listen_ip=::1",
         "--heapster-port=0",
@@ -161,6 +164,7 @@ fn values_reach_the_configuration() {
     assert_eq!(config.resolution, Duration::from_secs(10));
     assert_eq!(config.data_dir, Path::new("/srv/data"));
     assert_eq!(config.retention, None);
+    assert_eq!(config.retention_bytes, Some(20 << 30));
     assert_eq!(config.ack, Ack::Durable);
     assert_eq!(config.listen.to_string(), "[::1]:0");
     assert_eq!(config.threads.map(usize::from), Some(4));

@@ -11,6 +11,7 @@ use heapster_core::series::Row;
 use heapster_core::storage::{Columns, Selector, Snapshot, collect};
 use heapster_core::{Labels, MetricKind, MetricValue, TimeRange, Timestamp, Value};
 use heapster_server::cli::{self, VERBS};
+use heapster_server::transfer::{Counter, ParquetReader, ReadError, ReadOptions, SampleReader};
 use heapster_store::{Ack, LateWindow, ReaderOptions, Store, StoreOptions, StoreReader};
 
 /// What a run of the binary gave.
@@ -191,6 +192,70 @@ fn csv_looks_as_documented() {
     let mut expected = "time,metric,kind,value,labels\n".to_owned();
     expected.extend(lines.iter().map(|line| format!("2018-07-26T{line},{labels}\n")));
     assert_eq!(text, expected);
+}
+
+#[test]
+fn parquet_brings_back_every_label_kind_integer_and_bit() {
+    let desk = Desk::new();
+    desk.fill("a");
+    desk.succeed(&["export", "a", "-o", "all.parquet"]);
+    desk.succeed(&["import", "b", "all.parquet"]);
+    assert_eq!(desk.contents("b"), desk.contents("a"));
+    // Through a pipe out, but not in.
+    let piped = Command::new(env!("CARGO_BIN_EXE_heapster"))
+        .args(["export", "a", "--format=parquet"])
+        .current_dir(desk.0.path())
+        .output()
+        .unwrap();
+    assert!(piped.stdout == fs::read(desk.path("all.parquet")).unwrap());
+    let err = desk.fail(2, &["import", "c", "-", "--format=parquet"]);
+    assert!(err.contains("parquet cannot be read from a pipe"), "{err}");
+}
+
+#[test]
+fn parquet_without_samples_is_a_file_all_the_same() {
+    let desk = Desk::new();
+    desk.fill("a");
+    desk.succeed(&["export", "a", "-o", "none.parquet", "--metric=none"]);
+    let ran = desk.run(&["import", "b", "none.parquet"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains("imported nothing"), "{ran:?}");
+}
+
+/// Each byte of a small file, turned over: an error, or samples, but no panic and no hang.
+#[test]
+fn damaged_parquet_is_told() {
+    let desk = Desk::new();
+    desk.fill("a");
+    desk.succeed(&["export", "a", "-o", "all.parquet"]);
+    let good = fs::read(desk.path("all.parquet")).unwrap();
+    let options = ReadOptions { time: Timestamp::EPOCH, floats: false };
+    let mut refused = 0;
+    for index in (0..good.len()).step_by(3) {
+        let mut bad = good.clone();
+        bad[index] ^= 0x55;
+        desk.write("bad.parquet", bad);
+        let file = fs::File::open(desk.path("bad.parquet")).unwrap();
+        let Ok(mut reader) = ParquetReader::new(file, Counter::default(), options) else {
+            refused += 1;
+            continue;
+        };
+        loop {
+            match reader.next() {
+                Ok(Some(_)) | Err(ReadError::BadLine { .. }) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    refused += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert!(refused > good.len() / 10, "{refused} of {}", good.len());
+    for text in [&b""[..], b"PAR1", b"time,metric,value\n", &good[..good.len() / 2]] {
+        desk.write("bad.parquet", text);
+        desk.fail(2, &["import", "b", "bad.parquet"]);
+    }
 }
 
 #[test]
@@ -470,11 +535,102 @@ fn a_live_store_is_exported_and_counted_but_not_imported_into() {
     desk.write("more.csv", "time,metric,value\n1,up,1\n");
     let err = desk.fail(3, &["import", "a", "more.csv"]);
     assert!(err.contains("could not lock"), "{err}");
-    assert!(err.contains("Stop the process that has the store open"), "{err}");
+    assert!(err.contains("Stop the process that has it open"), "{err}");
     let stats: serde_json::Value =
         serde_json::from_str(&desk.succeed(&["stats", "a", "-o", "json"])).unwrap();
     assert_eq!(stats["samples"], 160);
     drop(live);
+}
+
+#[test]
+fn a_check_says_whether_a_store_is_sound_and_where_not() {
+    let desk = Desk::new();
+    desk.fill("a");
+    assert!(desk.succeed(&["check", "a"]).starts_with("a: sound (100 samples in 1 segments"));
+    let segment = fs::read_dir(desk.path("a/segments/raw")).unwrap().next().unwrap().unwrap();
+    let mut bytes = fs::read(segment.path()).unwrap();
+    bytes[40] ^= 1;
+    fs::write(segment.path(), bytes).unwrap();
+    let ran = desk.run(&["check", "a"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let name = segment.file_name().into_string().unwrap();
+    assert!(ran.out.contains(&format!("damage: segments/raw/{name} at byte ")), "{}", ran.out);
+    assert!(ran.out.contains("a: DAMAGED"), "{}", ran.out);
+    let ran = desk.run(&["check", "a", "-o", "json"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["sound"], false);
+    assert_eq!(report["findings"][0]["severity"], "damage");
+    assert_eq!(report["findings"][0]["file"], format!("segments/raw/{name}"));
+    // What can be read is exported, and what not is said.
+    let ran = desk.run(&["export", "a", "--format=csv", "--match={pod_name=~\"web.*\"}"]);
+    assert!(ran.out.lines().count() > 60, "{ran:?}");
+}
+
+#[test]
+fn a_backup_is_brought_up_to_date_and_restored() {
+    let desk = Desk::new();
+    desk.fill("a");
+    let before = desk.contents("a");
+    let live = desk.store("a");
+    let ran = desk.run(&["backup", "a", "saved", "--dry-run"]);
+    assert!(ran.out.contains("which is not there yet") && !desk.path("saved").exists(), "{ran:?}");
+    desk.succeed(&["backup", "a", "saved"]);
+    let row = Row {
+        labels: Labels::from_iter([("type", "node")]),
+        cells: vec![("up".into(), MetricValue::gauge(1))],
+    };
+    let at = Timestamp::from_millis(1_532_700_000_000);
+    assert_eq!(live.append_rows(at, [&row], Ack::Buffered).unwrap().accepted, 1);
+    live.flush().unwrap();
+    desk.succeed(&["restore", "saved", "b"]);
+    assert_eq!(desk.contents("b"), before);
+    assert!(desk.succeed(&["check", "saved"]).contains("sound"));
+    let ran = desk.run(&["backup", "a", "saved"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    desk.succeed(&["restore", "saved", "c"]);
+    assert_eq!(desk.contents("c").len(), before.len() + 1);
+    for arguments in [["restore", "saved", "b"], ["backup", "a", "b"], ["backup", "saved2", "x"]] {
+        let err = desk.fail(2, &arguments);
+        assert!(err.starts_with(&format!("heapster: could not {}", arguments[0])), "{err}");
+    }
+}
+
+#[test]
+fn a_deletion_takes_what_was_asked_for_and_asks_before() {
+    let desk = Desk::new();
+    desk.fill("a");
+    let before = desk.contents("a");
+    let web1 = "--match={pod_name=\"web-1\"}";
+    let line = ["delete", "a", web1, "--start=2018-07-26T12:04:00Z", "--end=2018-07-26T12:06:00Z"];
+    let what = "all samples of 1 sets (5 series) from 2018-07-26T12:04:00Z to 2018-07-26T12:06:00Z";
+    let with = |flag: &'static str| [&line[..], &[flag]].concat();
+    assert_eq!(desk.succeed(&with("--dry-run")), format!("would delete {what}\n"));
+    let err = desk.fail(2, &line);
+    assert!(err.contains(&format!("this deletes {what}; give --yes")), "{err}");
+    assert_eq!(desk.contents("a"), before);
+    desk.succeed(&[&line[..], &["-y", "--compact"]].concat());
+    let mut expected = before;
+    let gone = 1_532_606_640_000..=1_532_606_760_000;
+    for ((labels, ..), samples) in &mut expected {
+        if labels.value("pod_name") == "web-1" {
+            samples.retain(|(at, _)| !gone.contains(at));
+        }
+    }
+    assert_eq!(desk.contents("a"), expected);
+    for (arguments, reason) in [
+        (vec!["delete", "a"], "--match is needed"),
+        (vec!["delete", "a", "--match=up{a=\"b\"}"], "--match must not name one"),
+        (vec!["delete", "a", "--match={}"], "--match={} is everything"),
+    ] {
+        let err = desk.fail(2, &arguments);
+        assert!(err.contains(reason), "{err}");
+    }
+    let ran = desk.run(&["delete", "a", "--match={pod_name=\"none\"}", "--yes"]);
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (0, "there is nothing to delete: no set matches in that time\n")
+    );
 }
 
 #[test]

@@ -13,17 +13,15 @@ use heapster_core::{Text, TimeRange};
 
 use crate::chunk;
 use crate::error::Result;
-use crate::segment::format::Section;
 use crate::segment::lists::ColumnRef;
-use crate::segment::reader::{Segment, body_of};
+use crate::segment::reader::{RowGroup, Segment, body_of};
 use crate::segment::row_group;
-use crate::segment::sets::GroupRef;
 
 /// A row group whose checksum was right.
 #[derive(Debug)]
 pub(crate) struct GroupReader<'a> {
     segment: &'a Segment,
-    group: GroupRef,
+    group: RowGroup,
     bytes: Cow<'a, [u8]>,
     columns: &'a [ColumnRef],
     /// Time of each row, milliseconds since the epoch.
@@ -44,7 +42,7 @@ impl Segment {
     /// # Errors
     /// [`crate::Error::Corrupt`] when the index breaks a rule of the format.
     pub(crate) fn ranked_columns(&self) -> Result<Vec<(u32, Text)>> {
-        self.metric_ranks()?.into_iter().map(|rank| Ok((rank, self.text(rank)?))).collect()
+        self.index()?.metrics()
     }
 
     /// How many row groups a set has.
@@ -52,7 +50,7 @@ impl Segment {
     /// # Errors
     /// As [`Segment::columns`].
     pub(crate) fn group_count(&self, set: u32) -> Result<usize> {
-        Ok(self.groups(set)?.len())
+        Ok(self.row_groups(set)?.len())
     }
 
     /// The `index`-th row group of a set; `None` when it lies outside a range.
@@ -66,16 +64,14 @@ impl Segment {
         index: usize,
         range: &TimeRange,
     ) -> Result<Option<GroupReader<'_>>> {
-        let Some(group) = self.groups(set)?.get(index).copied() else { return Ok(None) };
-        if !self.overlaps(group.clock, range)? {
+        let Some(group) = self.row_groups(set)?.get(index).copied() else { return Ok(None) };
+        if !group.range().overlaps(range) {
             return Ok(None);
         }
-        let columns = self.column_refs(group.columns)?;
-        let bytes = self.group_bytes(set, index, &group)?;
+        let columns = &self.column_list(group.columns())?.refs;
+        let bytes = self.group_bytes(&group, true)?;
         let mut times = Vec::new();
-        self.clocks()?
-            .decode(group.clock, &mut times)
-            .map_err(|malformed| self.malformed(Section::Clocks, malformed))?;
+        self.decode_clock(group.group.clock, &mut times)?;
         Ok(Some(GroupReader { segment: self, group, bytes, columns, times }))
     }
 }
@@ -96,6 +92,9 @@ impl GroupReader<'_> {
         let cells = cells.map_err(bad)?;
         let mut values = Values::default();
         chunk::decode(cells.chunk, cells.count, &mut values).map_err(bad)?;
-        Ok(Some(Cells { present: cells.present, values }))
+        let present = cells
+            .present
+            .map(|present| present.runs().map(|run| (run.start as u32, run.end as u32)).collect());
+        Ok(Some(Cells { present, values }))
     }
 }
