@@ -111,6 +111,7 @@ impl From<&Config> for AppOptions {
             store: StoreOptions {
                 retention,
                 retention_bytes: config.retention_bytes,
+                tiers: config.tiers.clone(),
                 ..StoreOptions::default()
             },
             ack: config.ack,

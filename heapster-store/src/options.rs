@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::Result;
 use crate::vfs::{RealVfs, Vfs};
 use crate::{Clock, SystemClock};
 
@@ -41,6 +42,17 @@ pub struct TierOptions {
     pub retention: Retention,
     /// Length of all segments of the tier above which the oldest go; `None` for no limit.
     pub retention_bytes: Option<u64>,
+}
+
+impl TierOptions {
+    /// Checks a ladder of tiers, from the finest to the coarsest.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidOptions`]: more than 8 tiers, a resolution that is not whole seconds from a
+    /// second to a day or does not divide a day, or one that is no multiple of the one before.
+    pub fn check(ladder: &[Self]) -> Result<()> {
+        crate::tier::check(ladder)
+    }
 }
 
 /// How late a sample may come.

@@ -1,6 +1,7 @@
 //! What appending the generated set costs, and how long an append waits for what runs beside it.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,9 @@ use heapster_store::{Ack, Error, Store};
 use super::lab::Lab;
 use super::row::Row;
 use crate::measure::{Durations, wall_of};
-use crate::workload::{BatchClock, GENERATED_COLUMNS, Generated, store_options};
+use crate::workload::{
+    BatchClock, Days, DenseBatches, FillCost, Filling, GENERATED_COLUMNS, Generated, store_options,
+};
 
 pub(super) fn run(lab: &mut Lab) -> io::Result<Vec<Row>> {
     let cost = lab.filled()?.cost;
@@ -21,8 +24,12 @@ pub(super) fn run(lab: &mut Lab) -> io::Result<Vec<Row>> {
         Row::new("maintenance beside it", maintenance, "ns CPU/sample").note("sync and flush"),
         Row::new("log", cost.wal_bytes_per_sample(), "bytes/sample"),
     ];
-    lab.progress("appending while segments are merged");
     let data = lab.generated()?;
+    lab.progress("appending by handle");
+    let by_handle = by_handle(&data, &lab.folder("by-handle")?)?;
+    let row = Row::new("the same by handle", by_handle.samples_per_cpu_second(), "samples/CPU-s");
+    rows.insert(1, row.at_least(10e6).stretch(25e6));
+    lab.progress("appending while segments are merged");
     let (appends, merges) = beside_compaction(&data, &lab.folder("beside")?)?;
     for (name, share) in [("half of all", 0.5), ("99 of 100", 0.99), ("all", 1.0)] {
         let waited = appends.quantile(share).as_secs_f64() * 1000.0;
@@ -35,9 +42,20 @@ pub(super) fn run(lab: &mut Lab) -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// Appends the day as a collector does that knows its sets.
+fn by_handle(data: &Generated, folder: &Path) -> io::Result<FillCost> {
+    let days = Days { data, slots: data.slots() };
+    let mut filling = Filling::begin(folder)?;
+    let mut batches = DenseBatches::of_day(days, 0, &filling.store)?;
+    for (node, time) in days.batches() {
+        filling.append_dense(&mut batches, node, time)?;
+    }
+    Ok(filling.cost)
+}
+
 /// Appends half a day while another thread flushes and compacts without a pause. How long each
 /// append took, and how many rounds the other thread made.
-fn beside_compaction(data: &Generated, folder: &std::path::Path) -> io::Result<(Durations, u64)> {
+fn beside_compaction(data: &Generated, folder: &Path) -> io::Result<(Durations, u64)> {
     let clock = Arc::new(BatchClock::new());
     let store = Store::open(folder, store_options(&clock)).map_err(io::Error::other)?;
     let is_over = AtomicBool::new(false);
@@ -72,5 +90,6 @@ fn work(store: &Store) -> Result<(), Error> {
     let _ = store.maintain()?;
     store.flush()?;
     while !store.compact()?.is_idle() {}
+    while !store.roll_up()?.is_idle() {}
     Ok(())
 }

@@ -1,20 +1,20 @@
 //! Decoding into a slice, nothing else.
 
 use std::io;
-
-use heapster_core::series::Row as StoredRow;
-use heapster_core::storage::{Columns, Samples, SelectedSet, Selector, Snapshot};
-use heapster_core::{Labels, MetricValue, Text, TimeRange};
-use heapster_store::{Ack, Store};
 use std::sync::Arc;
 use std::time::Duration;
+
+use heapster_core::series::Row as StoredRow;
+use heapster_core::storage::{Columns, Samples, SelectedSet, Selector, Snapshot, Values};
+use heapster_core::{Labels, MetricValue, Text, TimeRange};
+use heapster_store::{Ack, Store, bench_support};
 
 use super::lab::Lab;
 use super::row::Row;
 use super::{REPEATS, START};
 use crate::cluster_sim::random::Random;
 use crate::measure::{Durations, cpu_of};
-use crate::workload::{BatchClock, GENERATED_COLUMNS, store_options};
+use crate::workload::{BatchClock, GENERATED_COLUMNS, Generated, store_options};
 
 const FLOAT_SETS: usize = 200;
 const FLOAT_TIMES: usize = 1_440;
@@ -36,6 +36,18 @@ pub(super) fn run(lab: &mut Lab) -> io::Result<Vec<Row>> {
     }
     let all = Row::new("integers, GEN, with their times", nanos(all_cpu, all_samples), "ns/sample");
     rows.insert(0, all.at_most(1.2).stretch(0.5).peers(59.0, 17.0).note("peers: whole scans"));
+
+    let data = lab.generated()?;
+    for (name, is_small) in [("codec alone, integers", false), ("codec alone, cold", true)] {
+        lab.progress(name);
+        let (cpu, bytes) = codec(&data, is_small)?;
+        let samples = data.samples();
+        rows.push(Row::new(name, nanos(cpu, samples), "ns/sample").note(format!(
+            "{:.3} bytes/value in chunks of {} values",
+            bytes as f64 / samples as f64,
+            data.times()
+        )));
+    }
 
     lab.progress("decoding floats");
     let folder = lab.folder("floats")?;
@@ -82,6 +94,28 @@ fn decode_all(sets: &[Arc<dyn SelectedSet>], samples: &mut Samples) -> io::Resul
         }
     }
     Ok(count)
+}
+
+/// CPU time to decode all chunks of the generated set, one for each slot and column, and their bytes.
+fn codec(data: &Generated, is_small: bool) -> io::Result<(Duration, u64)> {
+    let (mut cpu, mut bytes) = (Duration::ZERO, 0);
+    let (mut chunk, mut decoded) = (Vec::new(), Values::default());
+    for slot in 0..data.slots() {
+        for column in 0..GENERATED_COLUMNS.len() {
+            let values = Values::Ints(data.rows(slot).iter().map(|row| row[column]).collect());
+            chunk.clear();
+            bench_support::encode(&values, is_small, &mut chunk);
+            bytes += chunk.len() as u64;
+            let count = values.len();
+            let decode = || bench_support::decode_rows(&chunk, count, 0..count, &mut decoded);
+            let (is_whole, took) = cpu_of(decode);
+            cpu += took;
+            if !is_whole || decoded != values {
+                return Err(io::Error::other("a chunk does not give back its values"));
+            }
+        }
+    }
+    Ok((cpu, bytes))
 }
 
 /// A compacted store of a day of floats that use all their digits.

@@ -16,7 +16,7 @@ use crate::workload::{COLUMNS_OF_CONTAINER, Churn, Containers, Filling, LabelSiz
 
 /// As many as the other engines were measured with.
 const SCRAPES: usize = 40;
-const SCRAPES_PER_HOUR_OF_DAY: usize = 4;
+const SCRAPES_PER_HOUR_OF_DAY: usize = 2;
 
 /// Fills a store with scrapes of containers.
 #[derive(Args, Clone, Debug)]
@@ -122,14 +122,14 @@ pub(super) fn run(lab: &mut Lab) -> io::Result<Vec<Row>> {
     let step_s = 3600 / SCRAPES_PER_HOUR_OF_DAY as u64;
     let short = MemoryWork { short_labels: true, keep: true, ..work("memory-short")? };
     let kept = MemoryWork { keep: true, ..work("memory-kept")? };
-    let normal = work("memory")?;
+    let normal = MemoryWork { scrapes: SCRAPES / 2, ..work("memory")? };
     let churn = MemoryWork { churn: true, scrapes: day, step_s, ..work("memory-churn")? };
     let mut rows = Vec::new();
     for (name, work) in [
         ("5 labels, 40 scrapes in the head", short),
         ("12 labels, 40 scrapes in the head", kept),
-        ("12 labels, 40 scrapes, flushed by default", normal),
-        ("12 labels, a day with churn", churn),
+        ("12 labels, 20 scrapes, flushed by default", normal),
+        ("12 labels, a day with churn, flushed by default", churn),
     ] {
         lab.progress(name);
         let found = Worker::start(&work.arguments())?.hear()?;

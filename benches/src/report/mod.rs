@@ -13,6 +13,7 @@ mod opening;
 mod queries;
 mod row;
 mod series;
+mod tiers;
 
 use std::fmt;
 use std::io;
@@ -46,6 +47,8 @@ pub enum Section {
     Decode,
     /// Queries in process.
     Queries,
+    /// A month and its tiers.
+    Tiers,
     /// Opening a store again.
     Opening,
 }
@@ -59,6 +62,7 @@ impl Section {
             Self::Memory => "memory",
             Self::Decode => "decode",
             Self::Queries => "queries, in process, one thread, CPU time",
+            Self::Tiers => "tiers",
             Self::Opening => "opening",
         }
     }
@@ -71,6 +75,7 @@ impl Section {
             Self::Memory => memory::run(lab),
             Self::Decode => decode::run(lab),
             Self::Queries => queries::run(lab),
+            Self::Tiers => tiers::run(lab),
             Self::Opening => opening::run(lab),
         }
     }

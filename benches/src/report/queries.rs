@@ -6,18 +6,22 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use heapster_core::storage::{
-    ColumnCursor, Columns, Samples, SelectedSet, Selector, Snapshot, StorageError, Values, collect,
+    Aggregates, BucketSelector, ColumnCursor, Columns, Samples, SelectedSet, Selector, Snapshot,
+    StorageError, Values, collect,
 };
-use heapster_core::{Matcher, Text, TimeRange, Timestamp, key, metric};
-use heapster_store::Store;
+use heapster_core::{Matcher, Text, TimeRange, Timestamp, Value, key, metric};
+use heapster_store::{Retention, Store, StoreOptions, TierOptions};
 
 use super::REPEATS;
 use super::lab::Lab;
 use super::row::Row;
 use crate::measure::{Durations, cpu_of};
-use crate::workload::{GENERATED_COLUMNS, Generated};
+use crate::workload::{BatchClock, GENERATED_COLUMNS, Generated, store_options};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -60,6 +64,18 @@ pub(super) fn run(lab: &mut Lab) -> io::Result<Vec<Row>> {
         || direct.maximum(1, day, HOUR_MS),
     )?;
     let what = "sum by namespace of hourly maximum, 24 h, from raw";
+    rows.push(Row::new(what, ms, "ms").at_most(8.0).stretch(2.0).peers(519.0, 161.0).note(HTTP));
+
+    let folder = lab.copy_of(&filled.folder)?;
+    let rolled_up = with_tier(&folder)?;
+    let ms = lab.query(
+        "hourly maximum by namespace, from a tier",
+        || tier_maximum(&rolled_up, metric::MEMORY_WORKING_SET, day, HOUR_MS),
+        || direct.maximum(1, day, HOUR_MS),
+    )?;
+    drop(rolled_up);
+    std::fs::remove_dir_all(&folder)?;
+    let what = "the same from a tier of 1 h";
     rows.push(Row::new(what, ms, "ms").at_most(8.0).stretch(2.0).peers(519.0, 161.0).note(HTTP));
 
     let ms = lab.query(
@@ -143,7 +159,7 @@ fn select(
     matchers: &[Matcher],
     columns: Columns,
     range: TimeRange,
-) -> Answer<Vec<std::sync::Arc<dyn SelectedSet>>> {
+) -> Answer<Vec<Arc<dyn SelectedSet>>> {
     store.snapshot().select(&Selector { matchers: matchers.to_vec(), columns, range })
 }
 
@@ -152,10 +168,10 @@ fn named(metric: &'static str) -> Columns {
 }
 
 /// The integers that a run was decoded to.
-fn ints(samples: &Samples) -> &[i64] {
+fn ints(samples: &Samples) -> Answer<&[i64]> {
     match &samples.values {
-        Values::Ints(values) => values,
-        _ => &[],
+        Values::Ints(values) => Ok(values),
+        _ => Err(StorageError::new("a run of integers has floats")),
     }
 }
 
@@ -168,7 +184,7 @@ fn for_each_window(
 ) -> Answer<()> {
     while cursor.next_run()?.is_some() {
         cursor.decode(samples)?;
-        let (times, values) = (&samples.timestamps, ints(samples));
+        let (times, values) = (&samples.timestamps, ints(samples)?);
         let mut at = 0;
         while let Some(time) = times.get(at) {
             let window = time.as_millis().div_euclid(window_ms);
@@ -235,10 +251,58 @@ fn maximum(
             *sums.entry(*window).or_default() += max;
         }
     }
+    Ok(flat(namespaces))
+}
+
+/// The same store once its day is in a tier of an hour.
+fn with_tier(folder: &Path) -> io::Result<Store> {
+    let clock = Arc::new(BatchClock::new());
+    let resolution = Duration::from_millis(HOUR_MS.cast_unsigned());
+    let tiers =
+        vec![TierOptions { resolution, retention: Retention::Forever, retention_bytes: None }];
+    let options = StoreOptions { tiers, cold_after: None, ..store_options(&clock) };
+    let store = Store::open(folder, options).map_err(io::Error::other)?;
+    let newest = store.snapshot().bounds().map(|bounds| bounds.end).unwrap_or_default();
+    clock.set(newest.saturating_add(48 * resolution));
+    while !store.roll_up().map_err(io::Error::other)?.is_idle() {}
+    Ok(store)
+}
+
+fn tier_maximum(
+    store: &Store,
+    metric: &'static str,
+    range: TimeRange,
+    window_ms: i64,
+) -> Answer<ByNamespace> {
+    let selection = store.snapshot().select_buckets(&BucketSelector {
+        matchers: Vec::new(),
+        columns: named(metric),
+        range,
+        bucket: Some(Duration::from_millis(window_ms.cast_unsigned())),
+        aggregates: Aggregates::MAX,
+    })?;
+    let mut namespaces: BTreeMap<Text, BTreeMap<i64, i64>> = BTreeMap::new();
+    let mut buckets = Vec::new();
+    for set in &selection.sets {
+        buckets.clear();
+        let mut cursor = set.read(0);
+        while cursor.step(&mut buckets)?.is_some() {}
+        let namespace = set.labels().get(key::NAMESPACE_NAME).cloned().unwrap_or_default();
+        let sums = namespaces.entry(namespace).or_default();
+        for bucket in &buckets {
+            let window = bucket.start.as_millis().div_euclid(window_ms);
+            let max = bucket.max.and_then(Value::as_int).unwrap_or_default();
+            *sums.entry(window).or_default() += max;
+        }
+    }
+    Ok(flat(namespaces))
+}
+
+fn flat(namespaces: BTreeMap<Text, BTreeMap<i64, i64>>) -> ByNamespace {
     let flat = |(namespace, sums): (Text, BTreeMap<i64, i64>)| {
         sums.into_iter().map(move |(window, sum)| ((namespace.clone(), window), sum))
     };
-    Ok(namespaces.into_iter().flat_map(flat).collect())
+    namespaces.into_iter().flat_map(flat).collect()
 }
 
 fn one_series(
@@ -266,7 +330,7 @@ fn last_values(store: &Store, metric: &'static str, range: TimeRange) -> Answer<
                 Some(summary) => summary.last.as_int(),
                 None => {
                     cursor.decode(&mut samples)?;
-                    ints(&samples).last().copied().or(last)
+                    ints(&samples)?.last().copied().or(last)
                 }
             };
         }

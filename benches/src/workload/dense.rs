@@ -98,6 +98,11 @@ impl<'a> DenseBatches<'a> {
         Ok(Self { days, day, handles, at: Timestamp::EPOCH, rows: Vec::new() })
     }
 
+    /// The day.
+    pub fn day(&self) -> usize {
+        self.day
+    }
+
     /// Makes the rows of a node at a time; gives the time.
     pub fn prepare(&mut self, node: usize, time: usize) -> Timestamp {
         self.at = Timestamp::from_millis(self.days.time(self.day, node * SLOTS_PER_NODE, time));

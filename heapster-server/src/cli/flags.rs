@@ -73,7 +73,7 @@ pub(super) const fn flag(
 }
 
 use Group::{Collecting, NoEffect, NotYet, Process, Serving, Storing};
-use Kind::{Bool, Choice, Duration, Int, Ip, List, Path, Retention, Size, Text, Uri};
+use Kind::{Bool, Choice, Duration, Int, Ip, List, Path, Retention, Size, Text, Tiers, Uri};
 
 const ONLY_API_SERVER: &str = "It is used only with --api-server.";
 const ALWAYS_STDERR: &str = "Log lines always go to stderr.";
@@ -148,7 +148,7 @@ pub const FLAGS: &[Flag] = &[
         "retention",
         Retention,
         "15d",
-        "How long data is kept; units are those of a duration and `d`, `w`. Older data is \
+        "How long data is kept; units are those of a duration and `d`, `w`, `y`. Older data is \
          deleted. With `--source=none` everything is kept unless this flag is given.",
     ),
     flag(
@@ -159,6 +159,15 @@ pub const FLAGS: &[Flag] = &[
         "How many bytes of files with samples are kept; units are `kB`, `MB`, `GB`, `TB`, and `KiB`, \
          `MiB`, `GiB`, `TiB`. Beyond that the oldest data is deleted, whatever its age. The log \
          and what is rewritten for a while come on top: leave room for a day of data.",
+    ),
+    flag(
+        Storing,
+        "downsampling",
+        Tiers,
+        "5m:90d,1h:2y",
+        "Aggregates by buckets of time that are kept longer than the data itself: resolution and \
+         retention of each tier. Historical queries use them by themselves. A tier that is left \
+         out keeps what it has. With `--source=none` there is none unless this flag is given.",
     ),
     flag(
         Storing,

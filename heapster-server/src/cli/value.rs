@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use heapster_core::Timestamp;
+use heapster_store::{Retention, TierOptions};
 
 /// What a flag accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Kind {
     Retention,
     /// A number of bytes, or `unlimited`.
     Size,
+    /// `RESOLUTION:RETENTION,…`, or `none`; see [`read_tiers`].
+    Tiers,
     /// Any text.
     Text,
     /// Texts, separated by commas; the flag may be repeated.
@@ -46,7 +49,8 @@ impl Kind {
             Self::Int(..) => "NUMBER".to_owned(),
             Self::Duration(_) => "DURATION".to_owned(),
             Self::Retention => "DURATION|forever".to_owned(),
-            Self::Size => "BYTES|unlimited".to_owned(),
+            Self::Size => "a number of bytes such as 800MB or 20GiB, or unlimited".to_owned(),
+            Self::Tiers => "RESOLUTION:RETENTION,…|none".to_owned(),
             Self::Text => "TEXT".to_owned(),
             Self::List => "A,B,…".to_owned(),
             Self::Path => "PATH".to_owned(),
@@ -70,6 +74,10 @@ impl Kind {
             }
             Self::Retention => "a duration such as 36h, 15d or 8w, or forever".to_owned(),
             Self::Size => "a number of bytes such as 800MB or 20GiB, or unlimited".to_owned(),
+            Self::Retention => "a duration such as 36h, 15d, 8w or 2y, or forever".to_owned(),
+            Self::Tiers => "tiers such as 5m:90d,1h:2y, each resolution a multiple of the one \
+                            before and a part of a day, or none"
+                .to_owned(),
             Self::Text | Self::List | Self::Path | Self::Each(_) => "text".to_owned(),
             Self::Uri => "KEY or KEY:URL".to_owned(),
             Self::Ip => "an IP address such as 127.0.0.1, or nothing for all interfaces".to_owned(),
@@ -90,6 +98,7 @@ impl Kind {
             }
             Self::Retention => read_retention(text).is_some(),
             Self::Size => read_size(text).is_some(),
+            Self::Tiers => read_tiers(text).is_some(),
             Self::Text | Self::List | Self::Each(_) => true,
             Self::Path => !text.contains('\0'),
             Self::Uri => !text.is_empty() && !text.starts_with(':'),
@@ -140,6 +149,8 @@ const UNITS: [(&str, u64); 8] = [
 ];
 const DAY: (&str, u64) = ("d", 86_400_000_000_000);
 const WEEK: (&str, u64) = ("w", 604_800_000_000_000);
+/// 365 days.
+const YEAR: (&str, u64) = ("y", 31_536_000_000_000_000);
 
 /// Go's `ParseDuration` for durations that are not negative: numbers with units, such as `1h30m`
 /// or `1.5s`, or `0`. At most the 292 years Go knows.
@@ -147,12 +158,13 @@ pub fn read_duration(text: &str) -> Option<Duration> {
     read_with_units(text, &UNITS)
 }
 
-/// A retention: a duration with days and weeks as well, more than zero; `Some(None)` for `forever`.
+/// A retention: a duration with days, weeks and years as well, more than zero; `Some(None)` for
+/// `forever`.
 pub fn read_retention(text: &str) -> Option<Option<Duration>> {
     if text == "forever" {
         return Some(None);
     }
-    let units: Vec<_> = UNITS.into_iter().chain([DAY, WEEK]).collect();
+    let units: Vec<_> = UNITS.into_iter().chain([DAY, WEEK, YEAR]).collect();
     read_with_units(text, &units).filter(|duration| !duration.is_zero()).map(Some)
 }
 
@@ -178,6 +190,22 @@ pub fn read_size(text: &str) -> Option<Option<u64>> {
     let unit = UNITS.iter().find(|(name, _)| *name == unit)?.1;
     let bytes = number.parse::<u64>().ok()?.checked_mul(unit)?;
     (bytes > 0).then_some(Some(bytes))
+}
+
+/// The tiers of a store, from the finest to the coarsest: for each its resolution, a colon and how
+/// long it is kept. `none` for no tier.
+pub fn read_tiers(text: &str) -> Option<Vec<TierOptions>> {
+    if text == "none" {
+        return Some(Vec::new());
+    }
+    let tier = |text: &str| {
+        let (resolution, retention) = text.split_once(':')?;
+        let retention = read_retention(retention)?.map_or(Retention::Forever, Retention::Age);
+        let resolution = read_retention(resolution)??;
+        Some(TierOptions { resolution, retention, retention_bytes: None })
+    };
+    let tiers: Vec<TierOptions> = text.split(',').map(tier).collect::<Option<_>>()?;
+    TierOptions::check(&tiers).is_ok().then_some(tiers)
 }
 
 /// A moment: RFC 3339, a date (its first moment in UTC), seconds since the Unix epoch with up to
@@ -281,10 +309,26 @@ mod tests {
     }
 
     #[test]
-    fn retentions_know_days_weeks_and_forever() {
+    fn tiers_are_resolutions_that_divide_each_other_with_their_retentions() {
+        let read = |text: &str| -> Option<Vec<(u64, Retention)>> {
+            let tiers = read_tiers(text)?.into_iter();
+            Some(tiers.map(|tier| (tier.resolution.as_secs(), tier.retention)).collect())
+        };
+        let days = |days| Retention::Age(Duration::from_secs(days * 86_400));
+        assert_eq!(read("none"), Some(vec![]));
+        assert_eq!(read("5m:90d,1h:2y"), Some(vec![(300, days(90)), (3600, days(730))]));
+        assert_eq!(read("1d:forever"), Some(vec![(86_400, Retention::Forever)]));
+        for wrong in ["", "5m", "5m:", ":90d", "7m:90d", "1h:2y,5m:90d", "forever:1d", "5m:90d,"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn retentions_know_days_weeks_years_and_forever() {
         let days = |days: u64| Some(Some(Duration::from_secs(days * 86_400)));
         assert_eq!(read_retention("15d"), days(15));
         assert_eq!(read_retention("2w1d"), days(15));
+        assert_eq!(read_retention("2y"), days(730));
         assert_eq!(read_retention("forever"), Some(None));
         for text in ["0", "0d", "d", "1y", "-1d", ""] {
             assert_eq!(read_retention(text), None, "{text}");

@@ -73,6 +73,13 @@ const START: Flag = verb_flag(
 const END: Flag = verb_flag("end", Moment, "", "Only samples up to this time, which is included.");
 const DRY_RUN: Flag =
     verb_flag("dry-run", Bool, "false", "Say what would be done, and do nothing.");
+const COMPACT: Flag = verb_flag(
+    "compact",
+    Bool,
+    "false",
+    "Merge all segments at the end instead of leaving that to the server, which does it in the \
+     background.",
+);
 const COPY_EXIT_CODES: &str = "0 copied, 1 failed, or the original is damaged and was copied as far as it can be, 2 the \
      command line, or a directory that is not usable, 3 another backup writes to DEST, 4 a newer \
      version wrote it.";
@@ -169,7 +176,7 @@ pub const VERBS: &[Verb] = &[
              --start and --end give. What will go is said first, and asked for on a terminal. No \
              server may have the store open.",
             "Reads do not see the samples from then on. Their bytes leave the disk when the server \
-             merges the segments.",
+             merges the segments, or at once with --compact.",
         ],
         flags: &[
             verb_flag(
@@ -184,6 +191,7 @@ pub const VERBS: &[Verb] = &[
             END,
             verb_flag("yes", Bool, "false", "Do not ask; also `-y`."),
             DRY_RUN,
+            COMPACT,
             HELP,
         ],
         examples: &[
@@ -294,6 +302,7 @@ pub const VERBS: &[Verb] = &[
                 "End at the first bad line beyond so many.",
             ),
             verb_flag("skip-bad", Bool, "false", "Never end because of bad lines."),
+            COMPACT,
             NO_PROGRESS,
             HELP,
         ],

@@ -16,10 +16,10 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     }
     let mut progress = Progress::new(call.verb.name, "bytes", !call.values.is_set("no-progress"));
     let vfs = real_vfs();
-    let tell = &mut |at| progress.show(at);
+    let show = &mut |at| progress.show(at);
     let report = match call.verb.name {
-        "restore" => heapster_store::restore(&vfs, from, to, tell),
-        _ => heapster_store::backup(&vfs, from, to, tell),
+        "restore" => heapster_store::restore(&vfs, from, to, show),
+        _ => heapster_store::backup(&vfs, from, to, show),
     };
     let report = report.map_err(|source| VerbError::Copy {
         verb: call.verb.name,

@@ -9,7 +9,9 @@ use heapster_store::{Store, StoreOptions};
 
 use crate::cli::{UsageError, VerbCall};
 
-use super::{Outcome, VerbError, count, dir, open_for_reading, print, range, selectors, tell};
+use super::{
+    Outcome, VerbError, close, count, dir, open_for_reading, print, range, selectors, tell,
+};
 
 pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     let range = range(call)?;
@@ -35,9 +37,8 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
             .delete(matchers, range)
             .map_err(|source| VerbError::Store { what: "delete from the store", source })?;
     }
-    store.close().map_err(|source| VerbError::Store { what: "close the store", source })?;
+    close(call, store)?;
     tell(format_args!("deleted {what}"));
-    tell("The bytes leave the disk when the server has merged the segments.");
     Ok(Outcome::Complete)
 }
 

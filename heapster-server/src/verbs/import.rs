@@ -13,7 +13,7 @@ use crate::transfer::{self, Counter, Format, Input, ReadError, ReadOptions, Samp
 
 use super::pending::Pending;
 use super::progress::{Progress, short_time};
-use super::{Outcome, VerbError, dir, moment, now, tell};
+use super::{Outcome, VerbError, close, dir, moment, now, tell};
 
 /// Samples that are put together before they go to the store: the more, the fewer rows they make
 /// when a file has series after series.
@@ -108,8 +108,7 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     import.summarize(&report);
     let is_complete = (import.bad_lines == 0 || options.skip_bad) && report.rejected.total() == 0;
     drop(import);
-    let closed =
-        store.close().map_err(|source| VerbError::Store { what: "close the store", source });
+    let closed = close(call, store);
     result.and(flushed).and(closed)?;
     Ok(Outcome::complete_if(is_complete))
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use heapster_core::{TimeRange, Timestamp};
 use heapster_store::vfs::{RealVfs, Vfs};
-use heapster_store::{Clock, ReaderOptions, StoreReader, SystemClock};
+use heapster_store::{Clock, ReaderOptions, Store, StoreReader, SystemClock};
 use serde::Serialize;
 
 use crate::cli::{UsageError, VerbCall};
@@ -84,6 +84,17 @@ fn dir(call: &VerbCall) -> &Path {
 fn open_for_reading(dir: &Path) -> Result<StoreReader, VerbError> {
     StoreReader::open(dir, ReaderOptions::default())
         .map_err(|source| VerbError::Open { dir: dir.to_owned(), source })
+}
+
+/// Closes a store that was changed; compacts it before when `--compact` says so.
+fn close(call: &VerbCall, store: Store) -> Result<(), VerbError> {
+    if call.values.is_set("compact") {
+        tell("merging segments; the changes are safe already");
+        store
+            .compact_all()
+            .map_err(|source| VerbError::Store { what: "merge the segments", source })?;
+    }
+    store.close().map_err(|source| VerbError::Store { what: "close the store", source })
 }
 
 fn real_vfs() -> Arc<dyn Vfs> {

@@ -609,7 +609,7 @@ fn a_deletion_takes_what_was_asked_for_and_asks_before() {
     let err = desk.fail(2, &line);
     assert!(err.contains(&format!("this deletes {what}; give --yes")), "{err}");
     assert_eq!(desk.contents("a"), before);
-    desk.succeed(&with("-y"));
+    desk.succeed(&[&line[..], &["-y", "--compact"]].concat());
     let mut expected = before;
     let gone = 1_532_606_640_000..=1_532_606_760_000;
     for ((labels, ..), samples) in &mut expected {
