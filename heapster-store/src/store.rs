@@ -19,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::compaction::Background;
 use crate::error::{Error, Result, with_causes};
+use crate::head::Head;
 use crate::head::apply::Applier;
 use crate::head::encode::{Encoder, NotAdded, check_columns, check_labels};
 use crate::head::handle::{ColumnLists, SetHandle};
