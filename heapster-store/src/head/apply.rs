@@ -580,7 +580,7 @@ mod tests {
     /// row, and a replaced value.
     fn a_log_file() -> Vec<u8> {
         let (float, nan) = (Value::Float(0.1), Value::Float(f64::from_bits(0x7ff0_0000_0000_0002)));
-        let batches: [(i64, &[Cells]); 5] = [
+        let batches: [(i64, &[Cells<'_>]); 5] = [
             (
                 60_000,
                 &[
