@@ -66,10 +66,34 @@ audit: $(TOOLS)/bin/cargo-deny ## Known vulnerabilities (fetches the advisory da
 $(TOOLS)/bin/cargo-deny:
 	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --no-default-features --root $(TOOLS)
 
+# The generator of the data set GEN, and the folder of its data.
+GENERATOR := ../shared/tools/gen_cluster_metrics.py
+GENERATED ?= $(or $(HEAPSTER_GENERATED),target/cluster-metrics)
+# Flags of `make bench`, such as --quick, --only disk,queries or -o json.
+BENCH_ARGS ?=
+
 .PHONY: bench
-bench: ## Criterion benchmarks and the workload report
+bench: setup ## The workload report: figures beside goals and other engines (flags: BENCH_ARGS)
+	@$(CARGO) build --release --locked -p heapster-benches --bin heapster-workload
+	@if [ -f $(GENERATOR) ] && [ ! -f $(GENERATED)/meta.txt ]; then \
+		$(MAKE) --no-print-directory generated-data >&2 \
+			|| echo "the generator does not run here; the report makes a set of its own" >&2; \
+	fi
+	@if [ -f $(GENERATED)/meta.txt ]; then export HEAPSTER_GENERATED=$(GENERATED); fi; \
+		target/release/heapster-workload $(BENCH_ARGS)
+
+.PHONY: generated-data
+generated-data: $(TOOLS)/python/numpy
+	$(TOOLS)/python/bin/python3 $(GENERATOR) $(GENERATED)
+
+$(TOOLS)/python/numpy:
+	python3 -m venv $(TOOLS)/python
+	$(TOOLS)/python/bin/pip install --quiet numpy
+	touch $@
+
+.PHONY: criterion
+criterion: ## Small benchmarks of single steps
 	$(CARGO) bench -p heapster-benches
-	$(CARGO) run --release --locked -p heapster-benches --bin heapster-workload
 
 NODES ?= 200
 PODS ?= 30

@@ -8,6 +8,8 @@ pub mod cluster_sim;
 mod duration;
 mod fetch;
 pub mod load;
+pub mod measure;
+pub mod report;
 pub mod workload;
 
 pub use duration::parse_duration;

@@ -1,8 +1,8 @@
 //! [`App`]: a store with a collector that fills it; and [`serve`], which adds the HTTP APIs.
 //!
 //! ```text
-//! start: ( listener → ) sinks → store → newest batch → sources → upkeep → collector ( → HTTP )
-//! stop:  rounds → sinks, and HTTP at the same time → upkeep → sync and close
+//! start: ( listener → ) sinks → store → newest batch → sources → upkeep, background → collector ( → HTTP )
+//! stop:  rounds → sinks, and HTTP at the same time → background → upkeep → sync and close
 //! ```
 //!
 //! An [`App`] needs no HTTP side: other programs embed it to collect and query in-process.
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::api::{self, ApiOptions, ApiState};
 use crate::cli::Config;
@@ -61,13 +61,21 @@ const UPKEEP_FAILURES: Family = Family {
     kind: FamilyKind::Counter,
 };
 
+const BACKGROUND_FAILURES: Family = Family {
+    name: "heapster_store_background_failures_total",
+    help: "Units of merging segments and building tiers that failed; they are tried again.",
+    kind: FamilyKind::Counter,
+};
+
+/// How long background work waits when nothing is due.
+const BACKGROUND_PERIOD: Duration = Duration::from_secs(10);
 /// How often the store is maintained: what a power failure may cost under [`Ack::Buffered`].
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How long stopping takes in all.
 const STOP_MAX: Duration = Duration::from_millis(9_500);
 /// How long requests get to finish at the end.
 const HTTP_STOP_MAX: Duration = Duration::from_secs(3);
-/// How long the store's maintenance gets to finish the step it is at.
+/// How long the store's maintenance, and its background work, get to finish the step they are at.
 const UPKEEP_STOP_MAX: Duration = Duration::from_millis(1_500);
 /// How long reads that nobody waits for any more get to let go of the store.
 const RELEASE_MAX: Duration = Duration::from_millis(500);
@@ -100,7 +108,12 @@ impl From<&Config> for AppOptions {
         collector.export_timeout = config.export_timeout;
         Self {
             data_dir: config.data_dir.clone(),
-            store: StoreOptions { retention, ..StoreOptions::default() },
+            store: StoreOptions {
+                retention,
+                retention_bytes: config.retention_bytes,
+                tiers: config.tiers.clone(),
+                ..StoreOptions::default()
+            },
             ack: config.ack,
             source: config.source.clone(),
             sinks: config.sinks.clone(),
@@ -216,6 +229,7 @@ pub struct App {
     /// Absent when there is no source.
     collector: Option<Collector>,
     upkeep: Upkeep,
+    background: Background,
 }
 
 impl App {
@@ -249,6 +263,8 @@ impl App {
         let ready = ready(kubernetes.as_ref());
         let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
         let upkeep = Upkeep::start(kept, time, Arc::clone(&registry), kubernetes)?;
+        let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
+        let background = Background::start(kept, time, Arc::clone(&registry))?;
         let collector = sources.map(|sources| {
             let sink = StoreSink::new(
                 Arc::clone(&store),
@@ -267,7 +283,7 @@ impl App {
             };
             Collector::start(parts, pace)
         });
-        Ok(Self { store, live, clock, registry, collector, upkeep })
+        Ok(Self { store, live, clock, registry, collector, upkeep, background })
     }
 
     /// The store.
@@ -323,6 +339,7 @@ impl App {
             }
         };
         tokio::join!(collector, readers);
+        self.background.stop(deadline).await;
         self.upkeep.stop(deadline).await;
         let close = async {
             let store = sole_owner(self.store).await;
@@ -509,6 +526,87 @@ impl Upkeep {
             warn!("the store's maintenance does not end and is abandoned");
         }
     }
+}
+
+/// The thread that merges the store's segments and builds its tiers. The store does without while it
+/// fails.
+struct Background {
+    store: Arc<Store>,
+    /// Dropped to end the thread.
+    stop: std_mpsc::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Background {
+    fn start(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        registry: Arc<Registry>,
+    ) -> Result<Self, AppError> {
+        let (stop, stopped) = std_mpsc::channel();
+        let kept = Arc::clone(&store);
+        let work = move || {
+            let lines = RateLimit::new(Duration::from_secs(600));
+            let mut wait = BACKGROUND_PERIOD;
+            while let Err(std_mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+                wait = BACKGROUND_PERIOD;
+                let failure = match catch_unwind(AssertUnwindSafe(|| work_once(&store))) {
+                    Ok(Ok(Worked::Done)) => {
+                        wait = Duration::ZERO;
+                        continue;
+                    }
+                    Ok(Ok(Worked::Idle)) => continue,
+                    Ok(Ok(Worked::LacksRoom)) => "the disk has not enough room".to_owned(),
+                    Ok(Err(error)) => chain(&error),
+                    Err(_) => {
+                        registry.add(&BACKGROUND_FAILURES, &[], 1);
+                        error!("bug: background work panicked; there is none until a restart");
+                        return;
+                    }
+                };
+                registry.add(&BACKGROUND_FAILURES, &[], 1);
+                if let Some(earlier) = lines.admit(clock.monotonic()) {
+                    warn!(
+                        "the store's segments were not merged or its tiers not built, which is \
+                           tried again: {failure} ({earlier} more failures were not logged)"
+                    );
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("heapster-background".to_owned()).spawn(work);
+        let thread = thread.map_err(|source| AppError::System {
+            what: "start a thread for background work",
+            source,
+        })?;
+        Ok(Self { store: kept, stop, thread })
+    }
+
+    /// Ends the thread, and the work it is at, and waits for it, but not for long.
+    async fn stop(self, deadline: Instant) {
+        self.store.stop_background();
+        drop((self.stop, self.store));
+        let join = tokio::task::spawn_blocking(move || self.thread.join());
+        if timeout_at(deadline.min(Instant::now() + UPKEEP_STOP_MAX), join).await.is_err() {
+            warn!("the store's background work does not end and is abandoned");
+        }
+    }
+}
+
+/// What came of a try to work.
+enum Worked {
+    Done,
+    Idle,
+    LacksRoom,
+}
+
+/// Does a unit of merging and a unit of building tiers, as far as they are due.
+fn work_once(store: &Store) -> Result<Worked, heapster_store::Error> {
+    let (merged, built) = (store.compact()?, store.roll_up()?);
+    Ok(match (merged.is_idle() && built.is_idle(), merged.lacks_room) {
+        (false, _) => Worked::Done,
+        (true, true) => Worked::LacksRoom,
+        (true, false) => Worked::Idle,
+    })
 }
 
 fn record_watches(registry: &Registry, kubernetes: Option<&Kubernetes>) {

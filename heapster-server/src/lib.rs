@@ -12,4 +12,6 @@ pub mod live;
 pub mod sinks;
 pub mod sources;
 pub mod telemetry;
+pub mod transfer;
 pub mod uri;
+pub mod verbs;

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use heapster_server::app::{self, AppError};
-use heapster_server::cli::{self, Command, Config};
+use heapster_server::cli::{self, Command, Config, VerbCall};
 use heapster_server::telemetry::logging;
+use heapster_server::verbs;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,8 @@ fn main() -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
     match cli::command(arguments, &environment) {
         Ok(Command::Help) => print(&cli::help()),
+        Ok(Command::HelpOf(verb)) => print(&cli::help_of(verb)),
+        Ok(Command::Verb(call)) => run(&call),
         Ok(Command::Version) => print(&cli::version()),
         Ok(Command::Serve(config, notes)) => {
             logging::init(config.log_format, config.log_level);
@@ -28,11 +31,26 @@ fn main() -> ExitCode {
             serve(&config)
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "heapster: {error}");
-            let _ = writeln!(std::io::stderr(), "Run `heapster --help` for the flags.");
+            complain(&error, &format!("Run `{}` for the flags.", error.help_command()));
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// Runs a verb for a store's directory.
+fn run(call: &VerbCall) -> ExitCode {
+    match verbs::run(call) {
+        Ok(outcome) => ExitCode::from(outcome.exit_code()),
+        Err(error) => {
+            complain(&error, &error.advice());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn complain(error: &(dyn std::error::Error + 'static), advice: &str) {
+    let _ = writeln!(std::io::stderr(), "heapster: {}", logging::chain(error));
+    let _ = writeln!(std::io::stderr(), "{advice}");
 }
 
 /// Prints to stdout; a reader that went away (`heapster help | head`) is no failure.

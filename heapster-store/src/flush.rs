@@ -39,7 +39,7 @@ pub(crate) const RETRY_WAIT: Duration = Duration::from_secs(10);
 /// Milliseconds of a day.
 pub(crate) const DAY: i64 = 86_400_000;
 /// Segments that are written at the same time: each needs an open file and some memory.
-const WRITERS_MAX: usize = 16;
+const WRITERS_MAX: usize = 64;
 
 /// What shows its sets, in the order of their labels, to what it is given; may be called again.
 type Sets<'a> = dyn Fn(&mut dyn FnMut(&SetRows) -> Result<()>) -> Result<()> + 'a;

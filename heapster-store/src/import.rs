@@ -11,7 +11,7 @@ use heapster_core::{DataBatch, Labels, MetricKind, MetricValue, Text, TimeRange,
 
 use crate::error::Result;
 use crate::flush::DAY;
-use crate::head::encode::{COLUMN_NAME_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX};
+use crate::head::encode::{check_column_name, check_labels};
 use crate::head::push_value;
 use crate::head::row::COLUMNS_MAX;
 use crate::options::{Rejected, Retention};
@@ -226,19 +226,15 @@ impl Import<'_> {
     }
 
     fn take(&mut self, at: Timestamp, row: &RowRef<'_>) -> Result<(), Rejected> {
-        if row.cells.iter().any(|(name, _)| name.is_empty() || name.len() > COLUMN_NAME_BYTES_MAX) {
-            return Err(Rejected::ColumnName);
-        }
+        row.cells.iter().try_for_each(|(name, _)| check_column_name(name))?;
         let joined = row.own.map(|_| row.stored_labels());
         let labels = joined.as_ref().unwrap_or(row.labels);
         let set = match self.sets.get_mut(labels) {
             Some(set) => set,
             None => {
-                let bytes: usize = labels.iter().map(|l| l.name.len() + l.value.len()).sum();
-                if labels.len() > LABELS_MAX || bytes > LABEL_BYTES_MAX {
-                    return Err(Rejected::LabelsTooLarge);
-                }
-                self.bytes += SET_BYTES + bytes;
+                check_labels(labels)?;
+                let texts: usize = labels.iter().map(|l| l.name.len() + l.value.len()).sum();
+                self.bytes += SET_BYTES + texts;
                 self.sets.entry(labels.clone()).or_default()
             }
         };

@@ -3,7 +3,7 @@
 //! A [`Store`] takes batches of metric sets ([`Store::append`]), or rows of sets it was shown before
 //! ([`Store::append_dense`], the fastest way), and gives consistent views of them
 //! ([`Store::snapshot`], the port of [`heapster_core::storage`]). It starts no threads: its owner
-//! calls [`Store::maintain`] about once a second.
+//! calls [`Store::maintain`] about once a second, and [`Store::compact`] from a thread of its own.
 //!
 //! # What survives
 //!
@@ -22,7 +22,8 @@
 //!
 //! [`StoreReader`] opens the directory for reading while a server writes it, takes no lock and
 //! writes nothing: a notebook on live data. Each [`StoreReader::refresh`] shows what is new.
-//! [`backup`] copies a store through such a reader, and [`restore`] makes a store of it again.
+//! [`backup`] copies a store through such a reader, [`restore`] makes a store of it again, and
+//! [`check`] verifies a directory.
 //!
 //! # Example
 //!
@@ -58,11 +59,13 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `segment`, `chunk`.
 
 mod backup;
 #[doc(hidden)]
 pub mod bench_support;
+mod cardinality;
+mod check;
 mod chunk;
 mod clock;
 mod codec;
@@ -81,6 +84,7 @@ mod recovery;
 mod retention;
 mod rows;
 mod segment;
+mod selection;
 mod snapshot;
 mod stats;
 mod store;
@@ -90,15 +94,20 @@ pub mod vfs;
 mod wal;
 
 pub use backup::{CopyReport, Progress, backup, restore};
+pub use cardinality::{Cardinality, LabelCardinality, MetricCardinality, PairCardinality};
+pub use check::{CheckReport, Finding, Severity, check};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use head::handle::SetHandle;
 pub use import::Import;
-pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use options::{
+    Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
+};
 pub use reader::{ReaderOptions, StoreReader};
+pub use segment::{CodecCensus, TierCensus};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
     AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
-    Quarantined, RefreshReport, Stats,
+    Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
 };
 pub use store::Store;

@@ -43,7 +43,8 @@ const FUTURE_SLACK: Duration = Duration::from_secs(600);
 
 /// An embedded store of metric sets in one directory. Share it in an `Arc`.
 ///
-/// The store starts no threads: call [`Store::maintain`] about once a second.
+/// The store starts no threads: call [`Store::maintain`] about once a second, and [`Store::compact`]
+/// from a thread of its own.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) options: StoreOptions,

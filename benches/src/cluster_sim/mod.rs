@@ -11,7 +11,7 @@ mod cluster;
 mod kubelet;
 pub(crate) mod model;
 mod objects;
-mod random;
+pub(crate) mod random;
 mod registry;
 mod server;
 mod summary;

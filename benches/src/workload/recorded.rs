@@ -4,6 +4,7 @@
 //! observed rates. Every pod has a clock of its own, so a batch holds one set.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use heapster_core::{
@@ -18,20 +19,29 @@ const SAMPLES_MIN: usize = 120;
 const FIRST_STEP_MS: i64 = 60_000;
 /// The granularity of CPU counters under cgroup v2.
 const CPU_UNIT_NS: f64 = 1000.0;
-/// Number of columns.
-const COLUMNS: usize = 5;
-/// The observed CPU rate, which Heapster's catalogue has no name for in nanocores.
-const CPU_NANOCORES: &str = "custom/cpu_nanocores";
+/// Metrics of the columns. Heapster's catalogue has no name for the observed CPU rate in nanocores.
+pub const RECORDED_COLUMNS: [&str; 5] = [
+    metric::MEMORY_USAGE,
+    "custom/cpu_nanocores",
+    metric::CPU_USAGE,
+    metric::NETWORK_RX,
+    metric::NETWORK_TX,
+];
+/// The columns from here on count.
+const FIRST_COUNTER: usize = 2;
 
 /// Batches in order of time.
+#[derive(Clone)]
 pub struct RecordedBatches {
     rows: std::vec::IntoIter<Row>,
+    columns: Range<usize>,
 }
 
+#[derive(Clone)]
 struct Row {
     at: i64,
     pod: usize,
-    values: [i64; COLUMNS],
+    values: [i64; RECORDED_COLUMNS.len()],
 }
 
 impl RecordedBatches {
@@ -71,7 +81,13 @@ impl RecordedBatches {
             }
         }
         rows.sort_by_key(|row| (row.at, row.pod));
-        Ok(Self { rows: rows.into_iter() })
+        Ok(Self { rows: rows.into_iter(), columns: 0..RECORDED_COLUMNS.len() })
+    }
+
+    /// The same batches with some of the columns only.
+    #[must_use]
+    pub fn with_columns(self, columns: Range<usize>) -> Self {
+        Self { columns, ..self }
     }
 }
 
@@ -89,12 +105,15 @@ impl Iterator for RecordedBatches {
         let mut set = MetricSet::new(EntityType::Pod);
         set.labels.set_static(key::NAMESPACE_NAME, "recorded");
         set.labels.set_static(key::POD_NAME, name.as_str());
-        let [memory, nanocores, cpu_ns, rx, tx] = row.values;
-        set.metrics.set_static(metric::MEMORY_USAGE, MetricValue::gauge(memory));
-        set.metrics.set_static(CPU_NANOCORES, MetricValue::gauge(nanocores));
-        set.metrics.set_static(metric::CPU_USAGE, MetricValue::cumulative(cpu_ns));
-        set.metrics.set_static(metric::NETWORK_RX, MetricValue::cumulative(rx));
-        set.metrics.set_static(metric::NETWORK_TX, MetricValue::cumulative(tx));
+        for index in self.columns.clone() {
+            let value = row.values[index];
+            let metric = if index < FIRST_COUNTER {
+                MetricValue::gauge(value)
+            } else {
+                MetricValue::cumulative(value)
+            };
+            set.metrics.set_static(RECORDED_COLUMNS[index], metric);
+        }
         let mut batch = DataBatch::new(Timestamp::from_millis(row.at));
         batch.sets.insert(EntityKey::pod("recorded", name), set);
         Some(batch)
@@ -123,7 +142,7 @@ mod tests {
             samples += sample_count(&batch);
             keys.extend(batch.sets.into_keys());
         }
-        assert_eq!((samples, keys.len() * COLUMNS), (956_600, 1_120));
+        assert_eq!((samples, keys.len() * RECORDED_COLUMNS.len()), (956_600, 1_120));
     }
 
     #[test]

@@ -13,8 +13,9 @@ use heapster_core::{Labels, MetricKind, MetricValue, Text, Timestamp, key, metri
 use heapster_store::{Ack, Clock, SetHandle, Store, StoreOptions, SystemClock};
 use serde_json::{Value, json};
 
-use super::store_run::{BatchClock, thread_cpu};
+use super::store::BatchClock;
 use crate::load::ProcessUsage;
+use crate::measure::thread_cpu;
 
 /// Midnight UTC, so that windows of the store are whole.
 const START: Timestamp = Timestamp::from_millis(1_700_006_400_000);

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use heapster_core::processors::LabelCopier;
-use heapster_store::Ack;
+use heapster_store::{Ack, TierOptions};
 
 use crate::telemetry::logging::{LogFormat, LogLevel};
 use crate::uri::Uri;
 
 use super::parser::{UsageError, Values};
-use super::value::{read_duration, read_int, read_ip, read_retention};
+use super::value::{read_duration, read_int, read_ip, read_retention, read_size, read_tiers};
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]
@@ -31,6 +31,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long data is kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// How many bytes of segments are kept; `None` for no limit.
+    pub retention_bytes: Option<u64>,
+    /// Aggregates that are kept longer.
+    pub tiers: Vec<TierOptions>,
     /// When a batch counts as stored.
     pub ack: Ack,
     /// Where to serve.
@@ -65,6 +69,8 @@ impl Config {
         let source = source(values, environment)?;
         Ok(Self {
             retention: retention(values, &source),
+            retention_bytes: read_size(values.get("retention-size")).flatten(),
+            tiers: tiers(values, &source),
             source,
             sinks: sinks.collect::<Result<_, _>>()?,
             resolution: duration(values, "metric-resolution"),
@@ -93,6 +99,14 @@ fn retention(values: &Values, source: &Uri) -> Option<Duration> {
         return None;
     }
     read_retention(values.get("retention")).unwrap_or_default()
+}
+
+/// Nor build anything of it.
+fn tiers(values: &Values, source: &Uri) -> Vec<TierOptions> {
+    if source.key() == "none" && values.all("downsampling").is_empty() {
+        return Vec::new();
+    }
+    read_tiers(values.get("downsampling")).unwrap_or_default()
 }
 
 fn duration(values: &Values, name: &str) -> Duration {

@@ -1,9 +1,9 @@
-//! [`FLAGS`]: every flag there is. Parsing, help and docs/configuration.md come from this table.
+//! [`FLAGS`]: every flag of `serve`. Parsing, help and docs/configuration.md come from this table.
 
 use super::value::Kind;
 
 /// A flag of the command line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag {
     /// The name without dashes before it; dashes inside, where underscores do as well.
     pub name: &'static str,
@@ -32,10 +32,12 @@ pub enum Group {
     NotYet,
     /// Accepted so that old command lines keep working; has no effect, and says so when given.
     NoEffect,
+    /// Of a verb other than `serve`.
+    OfVerb,
 }
 
 impl Group {
-    /// All groups in the order of the help.
+    /// The groups of `serve` in the order of its help.
     pub const ALL: [Self; 6] = [
         Self::Collecting,
         Self::Storing,
@@ -54,11 +56,13 @@ impl Group {
             Self::Process => "Logs and process",
             Self::NotYet => "Not available yet in this version",
             Self::NoEffect => "Accepted, but without effect",
+            Self::OfVerb => "Flags",
         }
     }
 }
 
-const fn flag(
+/// A line of a table of flags.
+pub(super) const fn flag(
     group: Group,
     name: &'static str,
     kind: Kind,
@@ -69,13 +73,13 @@ const fn flag(
 }
 
 use Group::{Collecting, NoEffect, NotYet, Process, Serving, Storing};
-use Kind::{Bool, Choice, Duration, Int, Ip, List, Path, Retention, Text, Uri};
+use Kind::{Bool, Choice, Duration, Int, Ip, List, Path, Retention, Size, Text, Tiers, Uri};
 
 const ONLY_API_SERVER: &str = "It is used only with --api-server.";
 const ALWAYS_STDERR: &str = "Log lines always go to stderr.";
 const ONE_LEVEL: &str = "Use --log-level.";
 
-/// The flags in the order of the help.
+/// The flags of `serve` in the order of its help.
 pub const FLAGS: &[Flag] = &[
     flag(
         Collecting,
@@ -144,8 +148,26 @@ pub const FLAGS: &[Flag] = &[
         "retention",
         Retention,
         "15d",
-        "How long data is kept; units are those of a duration and `d`, `w`. Older data is \
+        "How long data is kept; units are those of a duration and `d`, `w`, `y`. Older data is \
          deleted. With `--source=none` everything is kept unless this flag is given.",
+    ),
+    flag(
+        Storing,
+        "retention-size",
+        Size,
+        "unlimited",
+        "How many bytes of files with samples are kept; units are `kB`, `MB`, `GB`, `TB`, and `KiB`, \
+         `MiB`, `GiB`, `TiB`. Beyond that the oldest data is deleted, whatever its age. The log \
+         and what is rewritten for a while come on top: leave room for a day of data.",
+    ),
+    flag(
+        Storing,
+        "downsampling",
+        Tiers,
+        "5m:90d,1h:2y",
+        "Aggregates by buckets of time that are kept longer than the data itself: resolution and \
+         retention of each tier. Historical queries use them by themselves. A tier that is left \
+         out keeps what it has. With `--source=none` there is none unless this flag is given.",
     ),
     flag(
         Storing,
@@ -266,18 +288,26 @@ pub const FLAGS: &[Flag] = &[
     flag(NoEffect, "enable-swagger-ui", Bool, "false", ONLY_API_SERVER),
 ];
 
-/// The flag of that name; `-` and `_` are alike.
-pub fn find(name: &str) -> Option<&'static Flag> {
+/// The flag of that name in a table; `-` and `_` are alike.
+pub fn find(table: &'static [Flag], name: &str) -> Option<&'static Flag> {
     let name = name.replace('_', "-");
-    FLAGS.iter().find(|flag| flag.name == name)
+    table.iter().find(|flag| flag.name == name)
 }
 
 /// The flag whose name is nearest to a mistyped one, unless it is something else altogether.
-pub fn nearest(name: &str) -> Option<&'static Flag> {
-    let name = name.replace('_', "-");
-    let distance = |flag: &&Flag| edit_distance(&name, flag.name);
-    let flag = FLAGS.iter().min_by_key(distance)?;
-    (distance(&flag) <= 1 + name.len().min(24) / 5).then_some(flag)
+pub fn nearest(table: &'static [Flag], name: &str) -> Option<&'static Flag> {
+    let names = table.iter().map(|flag| flag.name);
+    nearest_name(names, &name.replace('_', "-")).and_then(|name| find(table, name))
+}
+
+/// The name that is nearest to a mistyped one, unless it is something else altogether.
+pub(super) fn nearest_name(
+    names: impl IntoIterator<Item = &'static str>,
+    typed: &str,
+) -> Option<&'static str> {
+    let distances = names.into_iter().map(|name| (edit_distance(typed, name), name));
+    let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 1 + typed.len().min(24) / 5).then_some(name)
 }
 
 /// How many characters must be added, removed or replaced to turn one text into the other.
@@ -313,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_name_finds_its_flag() {
-        let name = |typed| nearest(typed).map(|flag| flag.name);
+        let name = |typed| nearest(FLAGS, typed).map(|flag| flag.name);
         assert_eq!(name("metric_resolutoin"), Some("metric-resolution"));
         assert_eq!(name("sorce"), Some("source"));
         assert_eq!(name("port"), None);

@@ -1,18 +1,23 @@
-//! The texts made from the table of flags: `heapster --help` and docs/configuration.md.
+//! The texts made from the tables of flags and verbs: `heapster --help`, `heapster help VERB`,
+//! docs/configuration.md and docs/cli.md.
 
 use std::fmt::Write as _;
 
 use super::flags::{FLAGS, Flag, Group};
 use super::value::Kind;
+use super::verbs::{VERBS, Verb};
 
 const INTRO: &str = "\
 heapster collects resource metrics, keeps them on disk and serves the Heapster APIs.
 
 Usage:
   heapster [serve] [flags]   collect, store and serve until told to stop
-  heapster help              print this help
+  heapster VERB DIR …        do something with the store in a directory
+  heapster help [VERB]       print this help, or that of a verb
   heapster version           print version and commit
+";
 
+const EXAMPLES: &str = "
 Examples:
   heapster
       Collect this machine (in a pod: its cluster) and serve on http://127.0.0.1:8082/.
@@ -22,9 +27,11 @@ Examples:
       Collect a cluster from outside.
   heapster --source=none --data-dir=/backup/heapster --heapster-port=9000
       Look at stored data without collecting or deleting any.
+  heapster export ./data -o yesterday.parquet --start=-1d
+      Take a day of it to another program.
 
-Flags are --name=value or --name value; - and _ in names are alike. A duration is written as in
-Go: 20s, 1m30s, 1h.
+Flags of serve are --name=value or --name value; - and _ in names are alike. A duration is written
+as in Go: 20s, 1m30s, 1h.
 ";
 
 const OUTRO: &str = "
@@ -33,6 +40,9 @@ ends it at once. Exit codes: 0 ok, 1 failed while running, 2 command line or con
 data directory is in use, 4 the data directory was written by a newer version.
 ";
 
+const EXIT_CODES: &str = "0 ok, 1 failed, 2 the command line or something it names is not usable, \
+                          3 another process has the store open, 4 a newer version wrote it.";
+
 /// Where help texts begin, and where lines end.
 const INDENT: usize = 8;
 const WIDTH: usize = 100;
@@ -40,8 +50,13 @@ const WIDTH: usize = 100;
 /// The text of `heapster --help`.
 pub fn help() -> String {
     let mut text = INTRO.to_owned();
-    for group in Group::ALL {
+    text.push_str("\nVerbs:\n");
+    for verb in VERBS {
         // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:<9}{}", verb.name, verb.summary);
+    }
+    text.push_str(EXAMPLES);
+    for group in Group::ALL {
         let _ = writeln!(text, "\n{}:", group.title());
         let flags: Vec<&Flag> = FLAGS.iter().filter(|flag| flag.group == group).collect();
         if group == Group::NoEffect {
@@ -49,12 +64,41 @@ pub fn help() -> String {
             wrap(&mut text, 2, &names.join(" "));
             continue;
         }
-        for flag in flags {
-            let _ = writeln!(text, "  --{}{}", flag.name, argument(flag));
-            wrap(&mut text, INDENT, &format!("{}{}", flag.help, default_note(flag)));
-        }
+        describe(flags, &mut text);
     }
     text + OUTRO
+}
+
+/// The text of `heapster help VERB`.
+pub fn help_of(verb: &Verb) -> String {
+    let mut text = format!("heapster {}: {}\n", verb.name, verb.summary);
+    let _ = writeln!(text, "\nUsage:\n  heapster {} {} [flags]", verb.name, verb.words);
+    for paragraph in verb.about {
+        text.push('\n');
+        wrap(&mut text, 0, paragraph);
+    }
+    text.push_str("\nFlags:\n");
+    describe(verb.flags, &mut text);
+    text.push_str("\nExamples:\n");
+    for (line, purpose) in verb.examples {
+        let _ = writeln!(text, "  {line}");
+        wrap(&mut text, INDENT, purpose);
+    }
+    text.push('\n');
+    wrap(&mut text, 0, &format!("Exit codes: {}", exit_codes(verb)));
+    text
+}
+
+fn exit_codes(verb: &Verb) -> &'static str {
+    if verb.exit_codes.is_empty() { EXIT_CODES } else { verb.exit_codes }
+}
+
+/// The lines of flags in a help text.
+fn describe<'a>(flags: impl IntoIterator<Item = &'a Flag>, text: &mut String) {
+    for flag in flags {
+        let _ = writeln!(text, "  --{}{}", flag.name, argument(flag));
+        wrap(text, INDENT, &format!("{}{}", flag.help, default_note(flag)));
+    }
 }
 
 fn argument(flag: &Flag) -> String {
@@ -176,15 +220,55 @@ pub fn page() -> String {
             ),
             _ => {}
         }
-        text.push_str("\n| flag | value | default | |\n|---|---|---|---|\n");
-        for flag in FLAGS.iter().filter(|flag| flag.group == group) {
-            let default =
-                if flag.default.is_empty() { String::new() } else { format!("`{}`", flag.default) };
-            let value = flag.kind.placeholder();
-            let value = value.trim_start_matches('|').replace('|', "\\|");
-            let (name, help) = (flag.name, flag.help);
-            let _ = writeln!(text, "| `--{name}` | {value} | {default} | {help} |");
-        }
+        tabulate(FLAGS.iter().filter(|flag| flag.group == group), &mut text);
     }
     text + PAGE_OUTRO
+}
+
+/// A table of flags in a page.
+fn tabulate<'a>(flags: impl IntoIterator<Item = &'a Flag>, text: &mut String) {
+    text.push_str("\n| flag | value | default | |\n|---|---|---|---|\n");
+    for flag in flags {
+        let default =
+            if flag.default.is_empty() { String::new() } else { format!("`{}`", flag.default) };
+        let value = flag.kind.placeholder();
+        let value = value.trim_start_matches('|').replace('|', "\\|");
+        let (name, help) = (flag.name, flag.help);
+        let _ = writeln!(text, "| `--{name}` | {value} | {default} | {help} |");
+    }
+}
+
+const VERBS_INTRO: &str = "\
+# Verbs for a store's directory
+
+Besides `serve`, `heapster` has verbs that work on the directory of a store. This page is made from
+the program's table (`heapster-server/src/cli/verbs.rs`); a test compares them. `heapster help VERB`
+prints the same on a terminal. What the files look like is in
+[export-formats.md](export-formats.md).
+
+| verb | what it does |
+|---|---|
+";
+
+/// The text of docs/cli.md.
+pub fn verbs_page() -> String {
+    let mut text = VERBS_INTRO.to_owned();
+    for verb in VERBS {
+        let _ = writeln!(text, "| [`{0}`](#{0}) | {1} |", verb.name, verb.summary);
+    }
+    for verb in VERBS {
+        let _ = write!(text, "\n## {}\n\n", verb.name);
+        let _ = writeln!(text, "```text\nheapster {} {} [flags]\n```", verb.name, verb.words);
+        for paragraph in verb.about {
+            text.push('\n');
+            wrap(&mut text, 0, paragraph);
+        }
+        tabulate(verb.flags, &mut text);
+        for (line, purpose) in verb.examples {
+            let _ = write!(text, "\n{purpose}\n\n```sh\n{line}\n```\n");
+        }
+        text.push('\n');
+        wrap(&mut text, 0, &format!("Exit codes: {}", exit_codes(verb)));
+    }
+    text
 }

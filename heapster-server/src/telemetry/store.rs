@@ -14,7 +14,7 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
 
 type Read = fn(&Stats) -> u64;
 
-const GAUGES: [(Family, Read); 12] = [
+const GAUGES: [(Family, Read); 13] = [
     (gauge("heapster_store_head_sets", "Label sets in memory."), |s| s.head_sets),
     (gauge("heapster_store_head_series", "Active series: columns of the sets in memory."), |s| {
         s.head_columns
@@ -26,10 +26,10 @@ const GAUGES: [(Family, Read); 12] = [
     (gauge("heapster_store_segments", "Segments."), |s| s.segments),
     (gauge("heapster_store_segment_bytes", "Length of all segments."), |s| s.segment_bytes),
     (gauge("heapster_store_segment_samples", "Samples in segments."), |s| s.segment_samples),
-    (
-        gauge("heapster_store_quarantined_files", "Files found damaged or missing at the start."),
-        |s| s.quarantined_files,
-    ),
+    (gauge("heapster_store_tombstones", "Deletions that are not worked in yet."), |s| s.tombstones),
+    (gauge("heapster_store_quarantined_files", "Files found damaged or missing."), |s| {
+        s.quarantined_files
+    }),
     (
         gauge("heapster_store_clock_suspect", "1 while deletions wait because the clock jumped."),
         |s| u64::from(s.is_clock_suspect),
@@ -40,7 +40,7 @@ const GAUGES: [(Family, Read); 12] = [
     ),
 ];
 
-const COUNTERS: [(Family, Read); 7] = [
+const COUNTERS: [(Family, Read); 13] = [
     (counter("heapster_store_appended_samples_total", "Samples taken."), |s| s.appended_samples),
     (counter("heapster_store_duplicate_samples_total", "Samples that were there already."), |s| {
         s.duplicate_samples
@@ -53,9 +53,28 @@ const COUNTERS: [(Family, Read); 7] = [
     (counter("heapster_store_syncs_total", "Syncs of the log."), |s| s.syncs),
     (counter("heapster_store_flushes_total", "Segments written."), |s| s.flushes),
     (
-        counter("heapster_store_expired_segments_total", "Segments deleted because of their age."),
+        counter(
+            "heapster_store_expired_segments_total",
+            "Segments deleted because of their age or for want of room in the budget.",
+        ),
         |s| s.expired_segments,
     ),
+    (counter("heapster_store_compactions_total", "Merges of segments."), |s| s.compactions),
+    (counter("heapster_store_compacted_segments_total", "Segments that were merged."), |s| {
+        s.compacted_segments
+    }),
+    (counter("heapster_store_compacted_bytes_total", "Length of what was merged."), |s| {
+        s.compacted_bytes_in
+    }),
+    (counter("heapster_store_compaction_written_bytes_total", "Length of the merges."), |s| {
+        s.compacted_bytes_out
+    }),
+    (counter("heapster_store_deleted_samples_total", "Deleted samples left out of merges."), |s| {
+        s.deleted_samples
+    }),
+    (counter("heapster_store_imported_samples_total", "Samples that imports wrote."), |s| {
+        s.imported_samples
+    }),
 ];
 
 const REJECTED: Family =

@@ -40,7 +40,9 @@ fn other_value(flag: &cli::Flag) -> String {
         Kind::Int(..) => "3".to_owned(),
         Kind::Duration(_) => "25s".to_owned(),
         Kind::Retention => "3w".to_owned(),
-        Kind::Text | Kind::Path => "something".to_owned(),
+        Kind::Size => "3GiB".to_owned(),
+        Kind::Text | Kind::Path | Kind::Each(_) => "something".to_owned(),
+        Kind::Moment => "2018-07-26".to_owned(),
         Kind::List => "one,two".to_owned(),
         Kind::Uri if flag.name == "source" => "none".to_owned(),
         Kind::Uri => "log".to_owned(),
@@ -84,7 +86,7 @@ fn every_flag_is_read_in_all_spellings() {
 fn a_bad_value_of_any_flag_names_the_flag_the_value_and_what_is_accepted() {
     for flag in FLAGS {
         let bad = match flag.kind {
-            Kind::Text | Kind::List => continue,
+            Kind::Text | Kind::List | Kind::Each(_) => continue,
             Kind::Path => "a\0b",
             Kind::Uri => ":no-key",
             _ => "certainly not",
@@ -114,6 +116,7 @@ fn without_flags_this_machine_is_collected_and_served_on_loopback() {
     assert_eq!(config.resolution, Duration::from_secs(60));
     assert_eq!(config.export_timeout, Duration::from_secs(20));
     assert_eq!(config.retention, Some(Duration::from_secs(15 * 86_400)));
+    assert_eq!(config.retention_bytes, None);
     assert_eq!(config.ack, Ack::Buffered);
     assert_eq!(config.listen.to_string(), "127.0.0.1:8082");
     assert!(!config.disable_export && !config.profiling);
@@ -145,6 +148,7 @@ fn values_reach_the_configuration() {
         "--data-dir",
         "/srv/data",
         "--retention=forever",
+        "--retention-size=20GiB",
         "--ack=durable",
         "--listen_ip=::1",
         "--heapster-port=0",
@@ -160,6 +164,7 @@ fn values_reach_the_configuration() {
     assert_eq!(config.resolution, Duration::from_secs(10));
     assert_eq!(config.data_dir, Path::new("/srv/data"));
     assert_eq!(config.retention, None);
+    assert_eq!(config.retention_bytes, Some(20 << 30));
     assert_eq!(config.ack, Ack::Durable);
     assert_eq!(config.listen.to_string(), "[::1]:0");
     assert_eq!(config.threads.map(usize::from), Some(4));
@@ -215,7 +220,7 @@ fn a_command_line_of_an_old_manifest_works_and_says_what_has_no_effect() {
 #[test]
 fn what_is_not_usable_is_refused_with_a_clause_that_helps() {
     for (arguments, expected) in [
-        (vec!["sevre"], "unknown command \"sevre\"; the commands are serve, help and version"),
+        (vec!["sevre"], "unknown command \"sevre\"; did you mean serve?"),
         (
             vec!["--metric_resolutoin=5s"],
             "unknown flag --metric_resolutoin; did you mean --metric-resolution?",

@@ -11,3 +11,4 @@ mod kubernetes;
 mod model_api;
 mod recording;
 mod server;
+mod verbs;

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::chunk::tag::{Codec, Tag};
-use crate::chunk::{ints, xor};
+use crate::chunk::{Effort, ints, xor};
 use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
 
 /// Beyond 2^53 not every integer is a float.
@@ -27,7 +27,7 @@ const GOOD_DECIMAL: usize = 4;
 const FAST_BYTES: usize = 32;
 
 /// Appends the body of the cheapest encoding and says how it is encoded. `values` is not empty.
-pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Tag {
+pub(super) fn encode(values: &[f64], effort: Effort, out: &mut Vec<u8>) -> Tag {
     // Equality here is that of bits, so that NaN equals itself and 0.0 differs from -0.0.
     let patterns: &[u64] = bytemuck::must_cast_slice(values);
     let Some((first, rest)) = patterns.split_first() else { return Tag::plain(Codec::Xor) };
@@ -37,7 +37,7 @@ pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Tag {
     }
     let decimals = Decimals::new(values);
     let decimal_plan = decimals.as_ref().map(|decimals| {
-        let plan = ints::Plan::new(&decimals.integers);
+        let plan = ints::Plan::new(&decimals.integers, effort);
         let cost = plan.cost.saturating_add(decimals.exceptions_len()).saturating_add(2);
         (decimals, plan, cost)
     });
@@ -47,7 +47,7 @@ pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Tag {
         decimals.put(plan, out);
         return Tag::plain(Codec::Decimals);
     }
-    let pattern_plan = ints::Plan::new(bytemuck::must_cast_slice(patterns));
+    let pattern_plan = ints::Plan::new(bytemuck::must_cast_slice(patterns), effort);
     let pattern_cost = pattern_plan.cost.saturating_add(1);
     let xor_cost = xor::len_of(patterns);
     let fast_max = xor_cost.saturating_add(xor_cost / FAST_BYTES);

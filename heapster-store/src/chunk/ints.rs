@@ -1,11 +1,14 @@
-//! Integers: constant, in one of the ways for values that often stay, or packed.
+//! Integers: constant, in one of the ways for values that often stay, packed or in entropy codes.
 
 use std::ops::Range;
 
-use crate::chunk::packed;
 use crate::chunk::repeats::{self, Changes};
 use crate::chunk::tag::{Codec, Tag};
+use crate::chunk::{Effort, entropy, packed};
 use crate::codec::{ByteReader, Decoded, Malformed, put_i64};
+
+/// Entropy codes save at least one of so many bytes, or they do not pay for slow reading.
+const SLOW_BYTES: usize = 64;
 
 /// The cheapest way to write integers.
 pub(super) struct Plan<'a> {
@@ -20,31 +23,38 @@ enum Way {
     Runs,
     Changes(Changes),
     Packed(packed::Plan),
+    Entropy(entropy::Plan),
 }
 
 impl<'a> Plan<'a> {
     /// `values` is not empty.
-    pub(super) fn new(values: &'a [i64]) -> Self {
+    pub(super) fn new(values: &'a [i64], effort: Effort) -> Self {
         let first = values.first().copied().unwrap_or(0);
         if values.iter().all(|value| *value == first) {
             return Self { values, way: Way::Constant(first), cost: packed::len_i64(first) };
         }
         let packed = packed::Plan::new(values);
-        let (mut way, mut cost) = (Way::Packed(packed), 0);
-        if let Way::Packed(packed) = &way {
-            cost = packed.cost;
-        }
+        let mut cost = packed.cost;
+        let mut better = None;
         if let Some(changes) = Changes::new(values) {
             let runs = repeats::len_of_runs(values);
             if changes.cost < cost {
                 cost = changes.cost;
-                way = Way::Changes(changes);
+                better = Some(Way::Changes(changes));
             }
             if runs <= cost {
-                (way, cost) = (Way::Runs, runs);
+                cost = runs;
+                better = Some(Way::Runs);
             }
         }
-        Self { values, way, cost }
+        if effort == Effort::Small
+            && let Some(entropy) = entropy::Plan::new(&packed)
+            && entropy.cost < cost.saturating_sub(cost / SLOW_BYTES)
+        {
+            cost = entropy.cost;
+            better = Some(Way::Entropy(entropy));
+        }
+        Self { values, way: better.unwrap_or(Way::Packed(packed)), cost }
     }
 
     /// Appends tag and body.
@@ -76,6 +86,10 @@ impl<'a> Plan<'a> {
                 packed.put(out);
                 packed.tag()
             }
+            Way::Entropy(entropy) => {
+                entropy.put(out);
+                entropy.tag()
+            }
         }
     }
 }
@@ -98,6 +112,7 @@ pub(super) fn decode(
         Codec::Offsets | Codec::Deltas | Codec::Curves => {
             packed::decode(tag, body, count, rows, into)
         }
+        Codec::Entropy => entropy::decode(tag, body, count, rows, into),
         _ => Err(Malformed::Bytes("integers are encoded as floats")),
     }
 }

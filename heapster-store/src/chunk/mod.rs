@@ -10,6 +10,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod entropy;
 mod floats;
 mod ints;
 mod packed;
@@ -37,7 +38,7 @@ pub(crate) use times::{decode as decode_times, encode as encode_times};
 /// Most rows of a row group, hence most values of a chunk.
 pub(crate) const CHUNK_VALUES_MAX: usize = 65_536;
 /// The greatest codec number this program knows.
-pub(crate) const CODEC_MAX: u8 = Codec::Patterns as u8;
+pub(crate) const CODEC_MAX: u8 = Codec::Entropy as u8;
 /// From so many values on a chunk stores its summary. Fewer are decoded as fast as a summary is
 /// read, and it would cost them a tenth of their size.
 const SUMMARY_VALUES_MIN: usize = 128;
@@ -55,7 +56,6 @@ pub(crate) enum Effort {
 
 /// Appends a chunk. `values` has from 1 to [`CHUNK_VALUES_MAX`] values.
 pub(crate) fn encode(values: &Values, effort: Effort, out: &mut Vec<u8>) {
-    let _ = effort;
     assert!(
         (1..=CHUNK_VALUES_MAX).contains(&values.len()),
         "bug: a chunk of {} values (invariant C1)",
@@ -63,14 +63,15 @@ pub(crate) fn encode(values: &Values, effort: Effort, out: &mut Vec<u8>) {
     );
     let mut body = Vec::new();
     let mut tag = match values {
-        Values::Ints(values) => ints::Plan::new(values).put(&mut body),
-        Values::Floats(values) => floats::encode(values, &mut body),
-        Values::Mixed(values) => encode_mixed(values, &mut body),
+        Values::Ints(values) => ints::Plan::new(values, effort).put(&mut body),
+        Values::Floats(values) => floats::encode(values, effort, &mut body),
+        Values::Mixed(values) => encode_mixed(values, effort, &mut body),
     };
     let summary = match tag.codec {
-        Codec::Constant | Codec::FloatConstant | Codec::Mixed => None,
-        Codec::Runs if body.len() <= WALKED_BYTES_MAX => None,
         _ if values.len() < SUMMARY_VALUES_MIN => None,
+        Codec::Constant | Codec::Mixed => None,
+        Codec::FloatConstant if follows_from_constant(values) => None,
+        Codec::Runs if body.len() <= WALKED_BYTES_MAX => None,
         _ => summarize(values),
     };
     tag.summary = summary.is_some();
@@ -81,7 +82,13 @@ pub(crate) fn encode(values: &Values, effort: Effort, out: &mut Vec<u8>) {
     out.append(&mut body);
 }
 
-fn encode_mixed(values: &[Value], out: &mut Vec<u8>) -> Tag {
+/// Whether the summary of equal floats is found without adding them up.
+fn follows_from_constant(values: &Values) -> bool {
+    let Values::Floats(floats) = values else { return false };
+    floats.first().is_some_and(|value| summary::of_constant(*value, floats.len()).is_some())
+}
+
+fn encode_mixed(values: &[Value], effort: Effort, out: &mut Vec<u8>) -> Tag {
     let ints: Vec<i64> = values.iter().filter_map(|value| value.as_int()).collect();
     let floats: Vec<f64> = values
         .iter()
@@ -91,20 +98,20 @@ fn encode_mixed(values: &[Value], out: &mut Vec<u8>) -> Tag {
         })
         .collect();
     if floats.is_empty() {
-        return ints::Plan::new(&ints).put(out);
+        return ints::Plan::new(&ints, effort).put(out);
     }
     if ints.is_empty() {
-        return floats::encode(&floats, out);
+        return floats::encode(&floats, effort, out);
     }
     let mut kinds = BitWriter::new(out);
     values.iter().for_each(|value| kinds.put(u64::from(matches!(value, Value::Float(_))), 1));
     kinds.finish();
     let mut body = Vec::new();
-    let tag = ints::Plan::new(&ints).put(&mut body);
+    let tag = ints::Plan::new(&ints, effort).put(&mut body);
     put_u64(out, body.len() as u64);
     out.push(tag.to_byte());
     out.append(&mut body);
-    let tag = floats::encode(&floats, &mut body);
+    let tag = floats::encode(&floats, effort, &mut body);
     out.push(tag.to_byte());
     out.append(&mut body);
     Tag::plain(Codec::Mixed)
@@ -203,6 +210,14 @@ fn inner_tag(byte: u8) -> Decoded<Tag> {
     Ok(tag)
 }
 
+/// What the encoding of a chunk is called in docs/format/chunk.md.
+///
+/// # Errors
+/// [`Malformed`] when the chunk is empty or its codec is not known.
+pub(crate) fn codec_name(chunk: &[u8]) -> Decoded<&'static str> {
+    Ok(Tag::from_byte(ByteReader::new(chunk).u8()?)?.codec.name())
+}
+
 /// More bytes than any encoding of so many values takes.
 pub(crate) fn chunk_len_max(count: usize) -> usize {
     count.saturating_mul(24).saturating_add(256)
@@ -230,7 +245,8 @@ pub(crate) fn stored_summary(chunk: &[u8], count: usize) -> Decoded<Option<Summa
         }
         Codec::FloatConstant => {
             let value = f64::from_bits(body.fixed_u64()?);
-            Ok(summary::of_floats(std::iter::repeat_n(value, count)))
+            let summary = summary::of_constant(value, count);
+            Ok(summary.or_else(|| summary::of_floats(std::iter::repeat_n(value, count))))
         }
         _ => Ok(None),
     }

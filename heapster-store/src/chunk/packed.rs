@@ -22,7 +22,7 @@ const EXCEPTION_VALUES_MIN: usize = 4;
 /// Units in the middle of a longer chunk that the codec is chosen by.
 const SAMPLED_UNITS: usize = 2;
 /// When a codec's numbers take more than a bit for so many values more than another's, it is out.
-const SPREAD_VALUES: usize = 2;
+const SPREAD_VALUES: usize = 1;
 const CODECS: [Codec; 3] = [Codec::Offsets, Codec::Deltas, Codec::Curves];
 
 /// How many values at the beginning of a unit are not packed.
@@ -77,12 +77,22 @@ impl Plan {
         Tag { codec: self.codec, scaled: self.divisor.scale > 1, summary: false }
     }
 
-    /// Appends the body.
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
+    /// The values less the first one, divided by their common divisor.
+    pub(super) fn multiples(&self) -> &[i64] {
+        &self.multiples
+    }
+
+    /// Appends first value and scale.
+    pub(super) fn put_head(&self, out: &mut Vec<u8>) {
         put_i64(out, self.first);
         if self.divisor.scale > 1 {
             put_u64(out, self.divisor.scale);
         }
+    }
+
+    /// Appends the body.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        self.put_head(out);
         let mut state = State::default();
         let mut buffer = [0; UNIT];
         for (multiples, unit) in self.multiples.chunks(UNIT).zip(&self.units) {
@@ -120,7 +130,8 @@ fn spread(codec: Codec, multiples: &[i64]) -> usize {
     let bits = multiples.chunks(UNIT).map(|unit| {
         let numbers = residuals(codec, unit, &mut buffer);
         let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
-        let mut middle = [at(numbers.len() / 4), at(numbers.len() / 2), at(numbers.len() * 3 / 4)];
+        let mut middle =
+            [at(numbers.len() / 4), at(numbers.len() / 2), at(numbers.len().saturating_mul(3) / 4)];
         middle.sort_unstable();
         let [_, middle, _] = middle;
         numbers.iter().map(|number| bits_of(number.abs_diff(middle)) as usize).sum::<usize>()
@@ -373,6 +384,13 @@ impl State {
     }
 }
 
+/// Reads what [`Plan::put_head`] appended.
+pub(super) fn get_head(tag: Tag, body: &mut ByteReader<'_>) -> Decoded<(i64, i64)> {
+    let first = body.i64()?;
+    let scale = if tag.scaled { body.u64()?.cast_signed() } else { 1 };
+    Ok((first, scale))
+}
+
 /// Decodes the values of `rows`, which lie below `count`, into as many slots.
 pub(super) fn decode(
     tag: Tag,
@@ -381,8 +399,7 @@ pub(super) fn decode(
     rows: Range<usize>,
     mut into: &mut [i64],
 ) -> Decoded<()> {
-    let first = body.i64()?;
-    let scale = if tag.scaled { body.u64()?.cast_signed() } else { 1 };
+    let (first, scale) = get_head(tag, &mut body)?;
     let mut state = State::default();
     let mut at = 0_usize;
     while at < rows.end {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crate::chunk::packed::{self, len_i64, len_u64};
-use crate::chunk::tag::{Codec, Tag};
+use crate::chunk::tag::Tag;
 use crate::codec::bits::{BitReader, BitWriter, mask};
 use crate::codec::{ByteReader, Decoded, Malformed, put_i64, put_u64};
 
@@ -122,9 +122,8 @@ pub(super) fn decode_changes(
     let followers = count.saturating_sub(1);
     let moves = Moves { bytes: body.take(followers.div_ceil(8))? };
     let tag = Tag::from_byte(body.u8()?)?;
-    let is_packed = matches!(tag.codec, Codec::Offsets | Codec::Deltas | Codec::Curves);
     let distinct = moves.before(count);
-    if !is_packed || tag.summary || moves.word(followers) != 0 {
+    if !tag.codec.is_packed() || tag.summary || moves.word(followers) != 0 {
         return Err(Malformed::Bytes("changes are encoded in a way that is not allowed"));
     }
     let Some(last) = rows.len().checked_sub(1) else { return Ok(()) };

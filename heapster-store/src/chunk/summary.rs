@@ -3,6 +3,7 @@
 use heapster_core::Value;
 use heapster_core::storage::{Sum, Summary, Values};
 
+use crate::codec::bits::bits_of;
 use crate::codec::{ByteReader, Decoded, Malformed, put_i64, put_i128, put_u64};
 
 /// The summary of values of one kind; `None` of mixed values or none at all.
@@ -75,6 +76,28 @@ pub(super) fn of_floats(values: impl IntoIterator<Item = f64>) -> Option<Summary
         max: Value::Float(max),
         sum: Sum::Float(sum),
         resets,
+    })
+}
+
+/// The summary of a float that is repeated; `None` when its sum can only be found by adding up.
+pub(super) fn of_constant(value: f64, count: usize) -> Option<Summary> {
+    let zeros = (value.to_bits() | 1 << f64::MANTISSA_DIGITS.wrapping_sub(1)).trailing_zeros();
+    let sum = match value.is_nan() {
+        true if count == 1 => value,
+        true => value + value,
+        // With so few digits no sum on the way there is rounded.
+        false if zeros >= bits_of(count as u64) => value * count as f64,
+        false => return None,
+    };
+    let value = Value::Float(value);
+    Some(Summary {
+        count: count as u64,
+        first: value,
+        last: value,
+        min: value,
+        max: value,
+        sum: Sum::Float(sum),
+        resets: 0,
     })
 }
 

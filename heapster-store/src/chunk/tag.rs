@@ -28,6 +28,33 @@ pub(crate) enum Codec {
     Changes = 10,
     /// Floats as the integers that their bits make.
     Patterns = 11,
+    /// Integers in entropy codes.
+    Entropy = 12,
+}
+
+impl Codec {
+    /// Whether it is one of packed integers.
+    pub(crate) fn is_packed(self) -> bool {
+        matches!(self, Self::Offsets | Self::Deltas | Self::Curves)
+    }
+
+    /// The word in the description of the format.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Runs => "runs",
+            Self::Offsets => "offsets",
+            Self::Deltas => "deltas",
+            Self::Curves => "curves",
+            Self::FloatConstant => "constant float",
+            Self::Decimals => "decimals",
+            Self::Xor => "XOR",
+            Self::Mixed => "mixed",
+            Self::Changes => "changes",
+            Self::Patterns => "patterns",
+            Self::Entropy => "entropy",
+        }
+    }
 }
 
 const CODEC_BITS: u8 = 0b0001_1111;
@@ -40,7 +67,7 @@ const SUMMARY: u8 = 0b1000_0000;
 pub(crate) struct Tag {
     /// How the values are encoded.
     pub codec: Codec,
-    /// Whether a common divisor is stored; packed integers only.
+    /// Whether a common divisor is stored; packed integers and entropy codes only.
     pub scaled: bool,
     /// Whether a summary is stored.
     pub summary: bool,
@@ -70,11 +97,12 @@ impl Tag {
             9 => Codec::Mixed,
             10 => Codec::Changes,
             11 => Codec::Patterns,
+            12 => Codec::Entropy,
             0 => return Err(Malformed::Bytes("a chunk has the reserved codec 0")),
             unknown => return Err(Malformed::Unknown(unknown)),
         };
-        let is_packed = matches!(codec, Codec::Offsets | Codec::Deltas | Codec::Curves);
-        if byte & RESERVED != 0 || byte & SCALED != 0 && !is_packed {
+        let may_scale = codec.is_packed() || codec == Codec::Entropy;
+        if byte & RESERVED != 0 || byte & SCALED != 0 && !may_scale {
             return Err(Malformed::Bytes("a chunk has a flag its codec does not know"));
         }
         Ok(Self { codec, scaled: byte & SCALED != 0, summary: byte & SUMMARY != 0 })

@@ -24,21 +24,32 @@ fn bits(values: &Values) -> Vec<(bool, u64)> {
 /// Encodes, decodes, compares bit for bit and returns the encoded length.
 #[track_caller]
 fn check(values: &Values) -> usize {
+    let small = check_effort(values, Effort::Small);
+    let fast = check_effort(values, Effort::Fast);
+    assert!(small <= fast, "{small} bytes for {fast}");
+    fast
+}
+
+#[track_caller]
+fn check_effort(values: &Values, effort: Effort) -> usize {
     let mut chunk = Vec::new();
-    encode(values, Effort::Fast, &mut chunk);
-    assert!(chunk.len() <= chunk_len_max(values.len()), "{} bytes", chunk.len());
+    encode(values, effort, &mut chunk);
+    let len = values.len();
+    assert!(chunk.len() <= chunk_len_max(len), "{} bytes", chunk.len());
     let mut decoded = Values::default();
-    decode(&chunk, values.len(), &mut decoded).unwrap();
+    decode(&chunk, len, &mut decoded).unwrap();
     assert_eq!(bits(values), bits(&decoded));
-    for rows in
-        [0..1, 0..values.len(), values.len() - 1..values.len(), values.len() / 3..values.len() / 2]
-    {
+    for rows in [0..0, 0..1, 0..len, len - 1..len, len / 3..len / 2] {
         check_rows(&chunk, &decoded, rows);
     }
-    if let Some(summary) = stored_summary(&chunk, values.len()).unwrap() {
+    if let Some(summary) = stored_summary(&chunk, len).unwrap() {
         assert!(is_same_summary(&summary, &summarize(&decoded).unwrap()), "{summary:?}");
     }
     chunk.len()
+}
+
+fn any_effort() -> impl Strategy<Value = Effort> {
+    prop_oneof![3 => Just(Effort::Fast), 1 => Just(Effort::Small)]
 }
 
 /// Decodes a range and compares it with that of the whole.
@@ -147,9 +158,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn every_value_survives_at_the_edges_of_units(values in values_at_edges(), a: prop::sample::Index, b: prop::sample::Index) {
+    fn every_value_survives_at_the_edges_of_units(values in values_at_edges(), a: prop::sample::Index, b: prop::sample::Index, effort in any_effort()) {
         let mut chunk = Vec::new();
-        encode(&values, Effort::Fast, &mut chunk);
+        encode(&values, effort, &mut chunk);
         check(&values);
         let (a, b) = (a.index(values.len()), b.index(values.len()));
         check_rows(&chunk, &values, a.min(b)..a.max(b));
@@ -158,9 +169,9 @@ proptest! {
 
 proptest! {
     #[test]
-    fn any_rows_are_those_of_the_whole(values in any_values(), a: prop::sample::Index, b: prop::sample::Index) {
+    fn any_rows_are_those_of_the_whole(values in any_values(), a: prop::sample::Index, b: prop::sample::Index, effort in any_effort()) {
         let mut chunk = Vec::new();
-        encode(&values, Effort::Fast, &mut chunk);
+        encode(&values, effort, &mut chunk);
         let (a, b) = (a.index(values.len()), b.index(values.len()));
         check_rows(&chunk, &values, a.min(b)..a.max(b));
     }
@@ -197,10 +208,10 @@ proptest! {
 
     #[test]
     fn a_changed_byte_is_refused_or_decoded_but_never_panics(
-        values in any_values(), at: prop::sample::Index, to: u8, cut: prop::sample::Index,
+        values in any_values(), at: prop::sample::Index, to: u8, cut: prop::sample::Index, effort in any_effort(),
     ) {
         let mut chunk = Vec::new();
-        encode(&values, Effort::Fast, &mut chunk);
+        encode(&values, effort, &mut chunk);
         let short = cut.index(chunk.len());
         let mut decoded = Values::default();
         prop_assert!(decode(&chunk[..short], values.len(), &mut decoded).is_err());
@@ -210,6 +221,33 @@ proptest! {
             prop_assert_eq!(decoded.len(), values.len());
         }
         let _ = stored_summary(&chunk, values.len());
+    }
+
+    #[test]
+    fn broken_entropy_codes_are_refused_or_decoded_but_never_panic(
+        steps in prop::collection::vec(0_i64..10_000, 64..600),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        count in 1_usize..3000,
+    ) {
+        let values: Vec<i64> = steps.iter().map(|step| step * step).collect();
+        let packed = packed::Plan::new(&values);
+        let plan = entropy::Plan::new(&packed).unwrap();
+        let mut chunk = vec![plan.tag().to_byte()];
+        plan.put(&mut chunk);
+        let mut decoded = Values::default();
+        prop_assert_eq!(decode(&chunk, values.len(), &mut decoded), Ok(()));
+        prop_assert_eq!(bits(&decoded), bits(&Values::Ints(values.clone())));
+        // Version and kind are guarded; what comes behind them is up to the decoder.
+        for (at, to) in changes {
+            let at = at.index(chunk.len());
+            chunk[at] = to;
+        }
+        for count in [values.len(), count] {
+            if decode(&chunk, count, &mut decoded).is_ok() {
+                prop_assert_eq!(decoded.len(), count);
+            }
+            let _ = decode_rows(&chunk, count, count / 2..count / 2 + 1, &mut decoded);
+        }
     }
 
     #[test]
@@ -325,6 +363,20 @@ fn summaries_of_long_chunks_are_stored_and_exact() {
     chunk.clear();
     encode(&floats, Effort::Fast, &mut chunk);
     assert_eq!(stored_summary(&chunk, 1000).unwrap(), summarize(&floats));
+}
+
+#[test]
+fn summaries_of_equal_floats_are_those_of_adding_them_up() {
+    let values = [0.0, -0.0, 1.0, 0.1, -2.5, 1e300, 5e-324, f64::MAX, f64::INFINITY, f64::NAN];
+    for value in values.into_iter().chain([f64::from_bits(0x7ff0_0000_0000_0002)]) {
+        for len in [1, 2, 127, 128, 2000, CHUNK_VALUES_MAX] {
+            let values = Values::Floats(vec![value; len]);
+            let mut chunk = Vec::new();
+            encode(&values, Effort::Fast, &mut chunk);
+            let stored = stored_summary(&chunk, len).unwrap().unwrap();
+            assert!(is_same_summary(&stored, &summarize(&values).unwrap()), "{len} times {value}");
+        }
+    }
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use heapster_core::Timestamp;
 
-use crate::chunk::{CHUNK_VALUES_MAX, ints, tag::Tag};
+use crate::chunk::{CHUNK_VALUES_MAX, Effort, ints, tag::Tag};
 use crate::codec::{ByteReader, Decoded, Malformed};
 
 /// Appends the timestamps counted from the first one, which the caller keeps.
 pub(crate) fn encode(timestamps: &[i64], out: &mut Vec<u8>) {
     let first = timestamps.first().copied().unwrap_or(0);
     let since: Vec<i64> = timestamps.iter().map(|at| at.wrapping_sub(first)).collect();
-    ints::Plan::new(&since).put_with_tag(out);
+    ints::Plan::new(&since, Effort::Fast).put_with_tag(out);
 }
 
 /// Decodes `count` timestamps; replaces what `into` holds.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use heapster_core::storage::{Columns, Selector};
 use heapster_core::{Labels, TimeRange};
 
-use crate::error::{Result, with_causes};
+use crate::error::{Error, Result, with_causes};
 use crate::flush::DAY;
 use crate::rows::SetRows;
 use crate::segment::{RowGroup, Segment, SegmentWriter};
@@ -55,6 +55,40 @@ impl Input {
         Ok(Self { segment, deleted, damage: None })
     }
 
+    /// Copies a row group as it is, unless it is damaged. Whoever calls it has seen that nothing of it
+    /// is deleted.
+    fn copy(
+        &mut self,
+        labels: &Labels,
+        group: &RowGroup,
+        writer: &mut SegmentWriter<'_>,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        match self.segment.encoded(group) {
+            Ok(encoded) => {
+                tally.read += encoded.samples;
+                tally.written += encoded.samples;
+                writer.push_encoded(labels, &encoded)
+            }
+            Err(error) => self.note_damage(error),
+        }
+    }
+
+    /// Remembers damage; other errors are handed on.
+    fn note_damage(&mut self, error: Error) -> Result<()> {
+        if !error.is_corruption() {
+            return Err(error);
+        }
+        self.damage.get_or_insert_with(|| with_causes(&error));
+        Ok(())
+    }
+
+    /// The ranges of which a set's rows are deleted.
+    fn deleted_of(&self, set: u32) -> Vec<TimeRange> {
+        let is_about = |(_, sets): &&(TimeRange, Vec<u32>)| sets.binary_search(&set).is_ok();
+        self.deleted.iter().filter(is_about).map(|(range, _)| *range).collect()
+    }
+
     /// Rows of a row group that are not deleted; `None` when there are none or they are damaged.
     fn rows(
         &mut self,
@@ -65,18 +99,11 @@ impl Input {
     ) -> Result<Option<SetRows>> {
         let rows = match self.segment.rows(labels, group) {
             Ok(rows) => rows,
-            Err(error) if error.is_corruption() => {
-                self.damage.get_or_insert_with(|| with_causes(&error));
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+            Err(error) => return self.note_damage(error).map(|()| None),
         };
         let read = rows.samples();
         tally.read += read;
-        let is_about = |(_, sets): &&(TimeRange, Vec<u32>)| sets.binary_search(&set).is_ok();
-        let ranges: Vec<_> =
-            self.deleted.iter().filter(is_about).map(|(range, _)| *range).collect();
-        let left = rows.without(&ranges);
+        let left = rows.without(&self.deleted_of(set));
         tally.deleted += read - left.as_ref().map_or(0, SetRows::samples);
         Ok(left)
     }
@@ -154,6 +181,15 @@ fn merge_set(
             last = last.max(next.2.last);
             together.push(next);
         }
+        let until = groups.peek().map_or(i64::MAX, |(_, _, group)| group.first);
+        if let [(rank, set, group)] = &*together
+            && pending.is_group_of_its_own(group, until)
+            && inputs[*rank].segment.info().is_cold == writer.is_cold()
+            && inputs[*rank].deleted_of(*set).is_empty()
+        {
+            inputs[*rank].copy(labels, group, writer, tally)?;
+            continue;
+        }
         together.sort_by_key(|(rank, ..)| *rank);
         let mut all = Vec::with_capacity(together.len());
         for (rank, set, group) in &together {
@@ -163,7 +199,6 @@ fn merge_set(
         let Some(merged) = SetRows::merge(all) else { continue };
         tally.replaced += before - merged.samples();
         pending.add(merged);
-        let until = groups.peek().map_or(i64::MAX, |(_, _, group)| group.first);
         pending.write(until, writer, tally)?;
     }
     pending.write(i64::MAX, writer, tally)
@@ -179,6 +214,16 @@ struct Pending {
 }
 
 impl Pending {
+    /// Whether a row group would be written as it is, when the next one begins at `until`.
+    fn is_group_of_its_own(&self, group: &RowGroup, until: i64) -> bool {
+        let end = self.end_of_step(group.first);
+        self.rows.is_none() && group.last < end && end <= until && group.rows <= ROWS_MAX
+    }
+
+    fn end_of_step(&self, at: i64) -> i64 {
+        at.div_euclid(self.step).saturating_add(1).saturating_mul(self.step)
+    }
+
     fn add(&mut self, later: SetRows) {
         match &mut self.rows {
             Some(rows) => rows.append(later),
@@ -197,7 +242,7 @@ impl Pending {
         let all = &rows.timestamps;
         let mut start = 0;
         while let Some(first) = all.get(start) {
-            let end = first.div_euclid(self.step).saturating_add(1).saturating_mul(self.step);
+            let end = self.end_of_step(*first);
             let in_step = all.iter().skip(start).take(ROWS_MAX).take_while(|at| **at < end).count();
             if until < end && in_step < ROWS_MAX {
                 break;

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
-use heapster_core::{Labels, Text, Timestamp};
+use heapster_core::{Labels, MetricKind, Text, Timestamp};
 
 use crate::chunk::{CHUNK_VALUES_MAX, Effort};
 use crate::codec::salted_crc32;
 use crate::error::{Error, Result};
 use crate::rows::SetRows;
-use crate::segment::SegmentInfo;
 use crate::segment::clocks::ClocksBuilder;
 use crate::segment::format::{
     self, Footer, GROUP_CELLS_MAX, GROUP_COLUMNS_MAX, GROUP_CRC_LEN, LABELS_MAX, Place, SECTIONS,
@@ -21,6 +20,7 @@ use crate::segment::row_group;
 use crate::segment::sets::{self, GroupRef, SetRef};
 use crate::segment::symbols::{self, SYMBOL_LEN_MAX};
 use crate::segment::table::TableBuilder;
+use crate::segment::{EncodedGroup, SegmentInfo};
 use crate::vfs::{Vfs, VfsFile, write_all_at};
 
 /// Bytes that are collected before they are written.
@@ -91,6 +91,11 @@ impl<'a> SegmentWriter<'a> {
         })
     }
 
+    /// Whether chunks are encoded for size.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.effort == Effort::Small
+    }
+
     /// Adds rows. Sets come in ascending order of labels; the same labels may follow again with
     /// later times, which makes another row group. Rows beyond the limits of a row group are
     /// split.
@@ -122,51 +127,73 @@ impl<'a> SegmentWriter<'a> {
         Ok(())
     }
 
+    /// Adds a row group as another segment has it; the order is that of [`SegmentWriter::push`]. It
+    /// is to be encoded with the effort of this segment.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::push`].
+    pub(crate) fn push_encoded(&mut self, labels: &Labels, group: &EncodedGroup<'_>) -> Result<()> {
+        let columns = group.columns.iter().map(|(name, kind)| (name, *kind));
+        self.put_group(labels, &group.timestamps, columns, group.body(), group.samples)
+    }
+
     fn push_group(&mut self, rows: &SetRows) -> Result<()> {
-        let first = rows.timestamps.first().copied().unwrap_or(0);
-        let last = rows.timestamps.last().copied().unwrap_or(0);
+        let columns = rows.columns.iter().map(|column| (&column.name, column.kind));
+        let body = row_group::encode(rows, self.effort);
+        self.put_group(&rows.labels, &rows.timestamps, columns, &body, rows.samples())
+    }
+
+    fn put_group<'n>(
+        &mut self,
+        labels: &Labels,
+        timestamps: &[i64],
+        columns: impl Iterator<Item = (&'n Text, MetricKind)>,
+        body: &[u8],
+        samples: u64,
+    ) -> Result<()> {
+        let first = timestamps.first().copied().unwrap_or(0);
+        let last = timestamps.last().copied().unwrap_or(0);
         let is_new = match &self.latest {
             None => true,
-            Some((labels, newest)) => {
+            Some((latest, newest)) => {
                 assert!(
-                    *labels < rows.labels || *labels == rows.labels && *newest < first,
-                    "bug: rows of {} are out of order (invariant S4)",
-                    rows.labels
+                    latest < labels || latest == labels && *newest < first,
+                    "bug: rows of {labels} are out of order (invariant S4)",
                 );
-                *labels != rows.labels
+                latest != labels
             }
         };
         if is_new {
             if self.sets.len() >= u32::MAX as usize {
                 return Err(self.too_large("sets", u64::from(u32::MAX)));
             }
-            let set = self.new_set(&rows.labels)?;
+            let set = self.new_set(labels)?;
             self.sets.push(set);
         }
-        let columns = rows
-            .columns
-            .iter()
-            .map(|column| Ok(ColumnRef { name: self.symbol(&column.name)?, kind: column.kind }))
+        let columns = columns
+            .map(|(name, kind)| Ok(ColumnRef { name: self.symbol(name)?, kind }))
             .collect::<Result<Vec<_>>>()?;
         let next = self.columns.len() as u32;
         let columns = *self.columns.entry(columns).or_insert(next);
-        let clock = self.clocks.add(&rows.timestamps);
-        let body = row_group::encode(rows, self.effort);
+        let clock = self.clocks.add(timestamps);
         let offset = self.offset();
         let Ok(len) = u32::try_from((body.len() as u64).saturating_add(GROUP_CRC_LEN)) else {
             return Err(self.too_large("bytes of a row group", u64::from(u32::MAX)));
         };
-        self.buffer.extend_from_slice(&salted_crc32(self.id, offset, &body).to_le_bytes());
-        self.buffer.extend_from_slice(&body);
+        self.buffer.extend_from_slice(&salted_crc32(self.id, offset, body).to_le_bytes());
+        self.buffer.extend_from_slice(body);
         if let Some(set) = self.sets.last_mut() {
             set.groups.push(GroupRef { offset, len, clock, columns });
         }
-        self.latest = Some((rows.labels.clone(), last));
+        if is_new {
+            self.latest = Some((labels.clone(), last));
+        } else if let Some((_, newest)) = &mut self.latest {
+            *newest = last;
+        }
         self.first = self.first.min(first);
         self.last = self.last.max(last);
         self.groups = self.groups.saturating_add(1);
-        let samples: usize = rows.columns.iter().map(|column| column.values.len()).sum();
-        self.samples = self.samples.saturating_add(samples as u64);
+        self.samples = self.samples.saturating_add(samples);
         if self.buffer.len() >= BUFFER_LEN { self.write_buffer() } else { Ok(()) }
     }
 
@@ -216,7 +243,7 @@ impl<'a> SegmentWriter<'a> {
         let footer = Footer {
             id: self.id,
             tier: self.tier,
-            is_cold: self.effort == Effort::Small,
+            is_cold: self.is_cold(),
             first: if is_empty { 0 } else { self.first },
             last: if is_empty { 0 } else { self.last },
             sets: self.sets.len() as u64,
@@ -234,7 +261,7 @@ impl<'a> SegmentWriter<'a> {
         Ok(SegmentInfo {
             id: self.id,
             tier: self.tier,
-            is_cold: self.effort == Effort::Small,
+            is_cold: self.is_cold(),
             len: self.buffer_offset,
             crc,
             first: footer.first,

@@ -70,6 +70,24 @@ fn deleted_samples_are_gone_and_no_others() {
 }
 
 #[test]
+fn a_deletion_in_a_merged_day_leaves_the_row_groups_of_others_as_they_are() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut expected = Contents::new();
+    for _ in 0..3 {
+        append(&store, &clock, 60, &mut expected).unwrap();
+        store.flush().unwrap();
+    }
+    let _ = store.compact_all().unwrap();
+    let _ = store.delete(&pod("ab"), TimeRange::ALL).unwrap();
+    forget(&mut expected, |labels| labels.contains("\"ab\""), i64::MIN, i64::MAX);
+    let report = store.compact_all().unwrap();
+    assert_eq!((report.samples_in, report.samples_out), (3 * 360, 2 * 360));
+    assert!(contents(&store.snapshot()) == expected);
+    assert!(store.verify().is_empty());
+}
+
+#[test]
 fn everything_is_deleted_only_when_that_is_said() {
     let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
     let store = open(&vfs, &clock);

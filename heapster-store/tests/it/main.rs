@@ -2,6 +2,7 @@
 
 mod backup;
 mod basics;
+mod check;
 mod compaction;
 mod deletion;
 mod durability;
@@ -13,3 +14,4 @@ mod opening;
 mod reader;
 mod sharing;
 mod support;
+mod tiers;
