@@ -36,8 +36,8 @@ impl StorageError {
     }
 
     /// The store's own error.
-    pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
-        &*self.0
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.0
     }
 }
 

@@ -101,6 +101,12 @@ pub enum Error {
         /// The directory of the store.
         path: PathBuf,
     },
+    /// The options contradict each other or themselves.
+    #[error("options are not usable: {what}")]
+    InvalidOptions {
+        /// What is wrong.
+        what: Cow<'static, str>,
+    },
     /// A copy of a store needs a directory for itself.
     #[error("{} is not empty; give a new or an empty directory", path.display())]
     NotEmpty {

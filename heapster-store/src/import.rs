@@ -11,7 +11,7 @@ use heapster_core::{DataBatch, Labels, MetricKind, MetricValue, Text, TimeRange,
 
 use crate::error::Result;
 use crate::flush::DAY;
-use crate::head::encode::{COLUMN_NAME_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX};
+use crate::head::encode::{LABEL_BYTES_MAX, LABELS_MAX, check_column_name};
 use crate::head::push_value;
 use crate::head::row::COLUMNS_MAX;
 use crate::options::{Rejected, Retention};
@@ -226,9 +226,7 @@ impl Import<'_> {
     }
 
     fn take(&mut self, at: Timestamp, row: &RowRef<'_>) -> Result<(), Rejected> {
-        if row.cells.iter().any(|(name, _)| name.is_empty() || name.len() > COLUMN_NAME_BYTES_MAX) {
-            return Err(Rejected::ColumnName);
-        }
+        row.cells.iter().try_for_each(|(name, _)| check_column_name(name))?;
         let joined = row.own.map(|_| row.stored_labels());
         let labels = joined.as_ref().unwrap_or(row.labels);
         let set = match self.sets.get_mut(labels) {

@@ -59,11 +59,12 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `segment`, `chunk`.
 
 mod backup;
 #[doc(hidden)]
 pub mod bench_support;
+mod cardinality;
 mod check;
 mod chunk;
 mod clock;
@@ -83,6 +84,7 @@ mod recovery;
 mod retention;
 mod rows;
 mod segment;
+mod selection;
 mod snapshot;
 mod stats;
 mod store;
@@ -92,17 +94,20 @@ pub mod vfs;
 mod wal;
 
 pub use backup::{CopyReport, Progress, backup, restore};
+pub use cardinality::{Cardinality, LabelCardinality, MetricCardinality, PairCardinality};
 pub use check::{CheckReport, Finding, Severity, check};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use head::handle::SetHandle;
 pub use import::Import;
-pub use options::{Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions};
+pub use options::{
+    Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
+};
 pub use reader::{ReaderOptions, StoreReader};
 pub use segment::{CodecCensus, TierCensus};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
     AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
-    Quarantined, RefreshReport, Stats,
+    Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
 };
 pub use store::Store;

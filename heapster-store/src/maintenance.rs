@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::recovery::set_aside;
-use crate::retention::{ClockWatch, Limits, expired, needed_by_next};
+use crate::retention::{ClockWatch, Limits, expired};
 use crate::segment::Segment;
 use crate::snapshot::View;
 use crate::stats::MaintenanceReport;
 use crate::store::Store;
+use crate::tier::{limits_of, oldest_needed};
 
 /// How much of the clock's probation a restart forgets at most.
 const PROBATION_STEP: Duration = Duration::from_secs(3600);
@@ -78,9 +79,11 @@ impl Store {
         let tiers: BTreeSet<u8> = manifest.segments.iter().map(|segment| segment.tier).collect();
         for tier in tiers {
             let of_tier: Vec<_> = manifest.segments.iter().filter(|s| s.tier == tier).collect();
-            let needed_from = needed_by_next(&manifest, tier);
-            let gone = expired(&of_tier, self.limits(tier), trusted, needed_from);
-            manifest.segments.retain(|segment| !gone.contains(&segment.id));
+            let needed_from = oldest_needed(&manifest, &self.options.tiers);
+            let needed_from = Some(needed_from).filter(|_| tier == 0);
+            let limits = self.limits(&manifest, tier);
+            let gone = expired(&of_tier, limits, trusted, needed_from);
+            manifest.expire(&gone);
         }
         let expired = upkeep.manifest.segments.len() - manifest.segments.len();
         if expired == 0 && !is_clock_news {
@@ -92,10 +95,10 @@ impl Store {
     }
 
     /// How much of a tier is kept.
-    fn limits(&self, tier: u8) -> Limits {
+    fn limits(&self, manifest: &Manifest, tier: u8) -> Limits {
         match tier {
             0 => Limits { age: self.options.retention, bytes: self.options.retention_bytes },
-            _ => Limits::default(),
+            tier => limits_of(manifest, tier, &self.options.tiers),
         }
     }
 

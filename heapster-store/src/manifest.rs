@@ -42,6 +42,8 @@ pub(crate) struct Manifest {
     /// How long the clock still had to behave before it is trusted, in whole seconds; zero when it
     /// was trusted (decision 0009).
     pub clock_probation: Duration,
+    /// Raw samples from this moment on are all there; `None` when none was ever dropped for its age.
+    pub raw_from: Option<Timestamp>,
     /// The segments of all tiers in the order of their numbers.
     pub segments: Vec<SegmentInfo>,
     /// How far each tier of aggregates is built, in the order of their numbers.
@@ -138,22 +140,23 @@ impl Manifest {
         }
     }
 
+    /// Drops segments that are past their time, and remembers from when on their tiers are whole.
+    pub fn expire(&mut self, gone: &[u64]) {
+        for segment in self.segments.extract_if(.., |segment| gone.contains(&segment.id)) {
+            let after = Timestamp::from_millis(segment.last.saturating_add(1));
+            if segment.tier == 0 {
+                self.raw_from = self.raw_from.max(Some(after));
+            } else if let Some(state) = self.tiers.iter_mut().find(|s| s.tier == segment.tier) {
+                state.complete_from = state.complete_from.max(after);
+            }
+        }
+    }
+
     /// Notes that samples of a range came late or went: aggregates that were built of them have to
     /// be built again.
     pub fn mark_stale(&mut self, range: TimeRange) {
         for tier in &mut self.tiers {
-            if range.is_empty() || range.start >= tier.built_to {
-                continue;
-            }
-            tier.stale.push(TimeRange::new(range.start, range.end.min(tier.built_to)));
-            tier.stale.sort_by_key(|range| range.start);
-            tier.stale.dedup_by(|next, last| {
-                let is_joined = next.start <= last.end;
-                if is_joined {
-                    last.end = last.end.max(next.end);
-                }
-                is_joined
-            });
+            tier.mark_stale(range);
         }
     }
 
@@ -182,6 +185,8 @@ impl Manifest {
         }
         let probation = u32::try_from(self.clock_probation.as_secs()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&probation.to_le_bytes());
+        let raw_from = self.raw_from.unwrap_or(Timestamp::MIN);
+        bytes.extend_from_slice(&raw_from.as_millis().to_le_bytes());
         bytes.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
         for segment in &self.segments {
             bytes.extend_from_slice(&segment.id.to_le_bytes());
@@ -234,6 +239,7 @@ impl Manifest {
         let (store_id, number) = (reader.u64()?, reader.u64()?);
         let (next_segment, wal_floor) = (reader.u64()?, reader.u64()?);
         let clock_probation = Duration::from_secs(reader.u32()?.into());
+        let raw_from = Some(read_time(reader)?).filter(|from| *from > Timestamp::MIN);
         let mut segments: Vec<SegmentInfo> = Vec::new();
         for _ in 0..reader.u32()? {
             let segment = SegmentInfo {
@@ -271,6 +277,7 @@ impl Manifest {
             next_segment,
             wal_floor,
             clock_probation,
+            raw_from,
             segments,
             tiers,
             tombstones,
@@ -282,6 +289,7 @@ impl Manifest {
 fn put_tier(tier: &TierState, bytes: &mut Vec<u8>) {
     bytes.push(tier.tier);
     bytes.extend_from_slice(&(tier.resolution.as_millis() as u64).to_le_bytes());
+    bytes.extend_from_slice(&tier.complete_from.as_millis().to_le_bytes());
     bytes.extend_from_slice(&tier.built_to.as_millis().to_le_bytes());
     bytes.extend_from_slice(&(tier.stale.len() as u32).to_le_bytes());
     tier.stale.iter().for_each(|range| put_range(*range, bytes));
@@ -292,12 +300,12 @@ fn read_tier(reader: &mut Reader<'_>) -> Result<TierState, Malformed> {
     if tier == 0 || resolution.is_zero() {
         return Err(Malformed("a tier of aggregates has no number or no resolution"));
     }
-    let built_to = read_time(reader)?;
+    let (complete_from, built_to) = (read_time(reader)?, read_time(reader)?);
     let mut stale = Vec::new();
     for _ in 0..reader.u32()? {
         stale.push(read_range(reader)?);
     }
-    Ok(TierState { tier, resolution, built_to, stale })
+    Ok(TierState { tier, resolution, complete_from, built_to, stale })
 }
 
 fn put_tombstone(tombstone: &Tombstone, bytes: &mut Vec<u8>) {
@@ -396,10 +404,12 @@ mod tests {
             next_segment: 9,
             wal_floor: 3,
             clock_probation: Duration::from_secs(3600),
+            raw_from: Some(Timestamp::from_millis(-3)),
             segments: vec![segment(2), segment(8)],
             tiers: vec![TierState {
                 tier: 1,
                 resolution: Duration::from_secs(300),
+                complete_from: Timestamp::from_millis(300_000),
                 built_to: Timestamp::from_millis(600_000),
                 stale: vec![range],
             }],

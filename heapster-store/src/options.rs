@@ -31,6 +31,18 @@ pub enum Retention {
     Age(Duration),
 }
 
+/// A tier: aggregates by buckets of time, kept longer than raw samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierOptions {
+    /// Length of a bucket: whole seconds that divide a day, from 1 second to 1 day.
+    pub resolution: Duration,
+    /// How long buckets are kept. Whole segments of one to a hundred days go once their newest
+    /// bucket is past it.
+    pub retention: Retention,
+    /// Length of all segments of the tier above which the oldest go; `None` for no limit.
+    pub retention_bytes: Option<u64>,
+}
+
 /// How late a sample may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateWindow {
@@ -51,6 +63,11 @@ pub struct StoreOptions {
     /// How long samples are kept. Default: for ever, because a library that deletes surprises; the
     /// server sets 15 days. Whole segments go once their newest sample is past the age.
     pub retention: Retention,
+    /// The tiers, from the finest to the coarsest, each resolution a multiple of the one before; at
+    /// most 8. Default: none. They are built by [`crate::Store::roll_up`], and raw samples that a
+    /// tier still needs are not dropped. A tier that is taken out of the list keeps what it has and
+    /// still answers.
+    pub tiers: Vec<TierOptions>,
     /// Length of all segments of raw samples above which the oldest go, whole, whatever their age;
     /// `None` for no limit. Default: none. The newest segment stays in any case, and the log and
     /// what compaction needs for a while come on top.
@@ -85,6 +102,7 @@ impl Default for StoreOptions {
             vfs: Arc::new(RealVfs),
             clock: Arc::new(SystemClock::new()),
             retention: Retention::Forever,
+            tiers: Vec::new(),
             retention_bytes: None,
             head_bytes_max: 64 << 20,
             flush_window: Duration::from_secs(2 * 3600),

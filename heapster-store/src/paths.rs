@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the directory of raw segments.
 const RAW: &str = "raw";
+/// What the name of the directory of another tier begins with; its number follows.
+const TIER: &str = "tier-";
 /// Name of the file that tells a backup from a store.
 pub(crate) const BACKUP: &str = "BACKUP";
 /// What the name of an unfinished file ends with.
@@ -65,9 +67,9 @@ impl Paths {
         self.root.join("segments")
     }
 
-    /// Directory of a tier; the caller knows only tier 0 so far.
+    /// Directory of a tier; 0 is raw.
     pub fn tier_dir(&self, tier: u8) -> PathBuf {
-        let name = if tier == 0 { RAW.to_owned() } else { format!("tier-{tier}") };
+        let name = if tier == 0 { RAW.to_owned() } else { format!("{TIER}{tier}") };
         self.segments_dir().join(name)
     }
 
@@ -89,6 +91,15 @@ impl Paths {
 /// The generation of a log file's name.
 pub(crate) fn parse_wal(name: &str) -> Option<u64> {
     parse_number(name.strip_suffix(".wal")?)
+}
+
+/// The tier of a directory's name.
+pub(crate) fn parse_tier(name: &str) -> Option<u8> {
+    if name == RAW {
+        return Some(0);
+    }
+    let tier = name.strip_prefix(TIER)?.parse().ok()?;
+    (tier > 0 && name == format!("{TIER}{tier}")).then_some(tier)
 }
 
 /// The number of a segment's name.
@@ -121,6 +132,12 @@ mod tests {
         assert_eq!(parse_segment(&name(paths.segment(0, u64::MAX))), Some(u64::MAX));
         for foreign in ["1.wal", "+00000000000000a.wal", "00000000000000AB.wal", "x.seg"] {
             assert_eq!(parse_wal(foreign), None, "{foreign}");
+        }
+        for tier in [0, 1, 12, u8::MAX] {
+            assert_eq!(parse_tier(&name(paths.tier_dir(tier))), Some(tier));
+        }
+        for foreign in ["tier-0", "tier-01", "tier-+1", "tier-256", "tier-", "Raw"] {
+            assert_eq!(parse_tier(foreign), None, "{foreign}");
         }
         let unfinished = temporary(&paths.segment(0, 1));
         assert_eq!(unfinished, Path::new("d/segments/raw/0000000000000001.seg.tmp"));

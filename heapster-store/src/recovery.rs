@@ -21,15 +21,17 @@ use crate::head::encode::Encoder;
 use crate::maintenance::Upkeep;
 use crate::manifest::{Loaded, Manifest};
 use crate::options::StoreOptions;
-use crate::paths::{BACKUP, Paths, TEMPORARY, parse_segment, parse_wal};
+use crate::paths::{BACKUP, Paths, TEMPORARY, parse_segment, parse_tier, parse_wal};
 use crate::retention::ClockWatch;
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
 use crate::stats::{OpenReport, Quarantined};
 use crate::store::{Parts, Store, Writer};
+use crate::tier;
 use crate::vfs::{DirEntry, Vfs, VfsFile, read_exact_at, write_all_at};
 
 pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
+    tier::check(&options.tiers)?;
     let vfs = Arc::clone(&options.vfs);
     let vfs = &*vfs;
     let paths = Paths::new(dir);
@@ -58,7 +60,10 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     for (info, reason) in missing {
         opened.quarantined.push(quarantine(vfs, &paths, &info, reason)?);
         manifest.segments.retain(|segment| segment.id != info.id);
+        // Where its raw samples are still there, it is built again.
+        tier::mark_stale_in(&mut manifest, info.tier, range_of(&info));
     }
+    is_dirty |= tier::reconcile(&mut manifest, &options.tiers)?;
     for (generation, reason) in &replayed.unreadable {
         let file = set_aside(vfs, &paths, &paths.wal(*generation))?;
         let reason = reason.map(str::to_owned);
@@ -321,17 +326,25 @@ fn set_unnamed_aside(
     manifest: &mut Manifest,
     opened: &mut OpenReport,
 ) -> Result<()> {
-    for entry in list_or_nothing(vfs, &paths.tier_dir(0))? {
-        let Some(id) = parse_segment(&entry.name).filter(|_| !entry.is_dir) else { continue };
-        if manifest.segments.iter().any(|segment| segment.tier == 0 && segment.id == id) {
-            continue;
+    for tier in tiers(vfs, paths)? {
+        for entry in list_or_nothing(vfs, &paths.tier_dir(tier))? {
+            let Some(id) = parse_segment(&entry.name).filter(|_| !entry.is_dir) else { continue };
+            if manifest.segments.iter().any(|segment| segment.tier == tier && segment.id == id) {
+                continue;
+            }
+            let file = set_aside(vfs, paths, &paths.segment(tier, id))?;
+            let reason = "a copy of the manifest is damaged, and the other does not name it";
+            opened.quarantined.push(Quarantined { file, range: None, reason: reason.to_owned() });
+            manifest.next_segment = manifest.next_segment.max(id.saturating_add(1));
         }
-        let file = set_aside(vfs, paths, &paths.segment(0, id))?;
-        let reason = "a copy of the manifest is damaged, and the other does not name it".to_owned();
-        opened.quarantined.push(Quarantined { file, range: None, reason });
-        manifest.next_segment = manifest.next_segment.max(id.saturating_add(1));
     }
     Ok(())
+}
+
+/// The tiers that have a directory, raw included.
+fn tiers(vfs: &dyn Vfs, paths: &Paths) -> Result<Vec<u8>> {
+    let entries = list_or_nothing(vfs, &paths.segments_dir())?;
+    Ok(entries.iter().filter_map(|entry| parse_tier(&entry.name)).collect())
 }
 
 /// Moves a file into `quarantine/`, if it is there, and gives its new name. Nothing that lies there
@@ -376,10 +389,13 @@ pub(crate) fn remove_leftovers(
         let is_needless = |number| number < manifest.wal_floor || empty.contains(&number);
         parse_wal(&entry.name).is_some_and(is_needless)
     })?;
-    remove(&paths.tier_dir(0), &|entry| {
-        let is_named = |id| manifest.segments.iter().any(|s| s.tier == 0 && s.id == id);
-        parse_segment(&entry.name).is_some_and(|id| !is_named(id))
-    })
+    for tier in tiers(vfs, paths)? {
+        remove(&paths.tier_dir(tier), &|entry| {
+            let is_named = |id| manifest.segments.iter().any(|s| s.tier == tier && s.id == id);
+            parse_segment(&entry.name).is_some_and(|id| !is_named(id))
+        })?;
+    }
+    Ok(())
 }
 
 fn newest_sample(view: &View) -> Option<Timestamp> {

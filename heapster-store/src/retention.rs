@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use heapster_core::Timestamp;
 
-use crate::manifest::Manifest;
 use crate::options::Retention;
 use crate::segment::SegmentInfo;
 
@@ -117,20 +116,9 @@ pub(crate) fn expired(
     gone
 }
 
-/// From when on the segments of a tier are still needed to build the next one; `None` when there is
-/// no next one.
-pub(crate) fn needed_by_next(manifest: &Manifest, tier: u8) -> Option<Timestamp> {
-    let next = manifest.tiers.iter().find(|next| next.tier > tier)?;
-    let stale = next.stale.iter().map(|range| range.start);
-    Some(stale.fold(next.built_to, Ord::min))
-}
-
 #[cfg(test)]
 mod tests {
-    use heapster_core::TimeRange;
-
     use super::*;
-    use crate::tier::TierState;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -176,24 +164,6 @@ mod tests {
         assert_eq!(gone(limits(399), None, None), [4]);
         assert_eq!(gone(limits(200), None, Some(Timestamp::EPOCH)), [4, 3]);
         assert_eq!(gone(limits(0), None, None), [4, 3, 2]);
-    }
-
-    #[test]
-    fn the_next_tier_needs_what_it_has_not_built_and_what_it_has_to_build_again() {
-        let tier = |tier, built_to, stale: &[i64]| TierState {
-            tier,
-            resolution: HOUR,
-            built_to: at(built_to),
-            stale: stale
-                .iter()
-                .map(|hour| TimeRange::new(at(*hour as u32), at(*hour as u32 + 1)))
-                .collect(),
-        };
-        let tiers = vec![tier(1, 50, &[]), tier(2, 40, &[7, 9])];
-        let manifest = Manifest { tiers, ..Manifest::default() };
-        assert_eq!(needed_by_next(&manifest, 0), Some(at(50)));
-        assert_eq!(needed_by_next(&manifest, 1), Some(at(7)));
-        assert_eq!(needed_by_next(&manifest, 2), None);
     }
 
     #[test]

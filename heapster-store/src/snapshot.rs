@@ -1,27 +1,25 @@
-//! [`StoreSnapshot`]: a consistent view of heads and segments, and the merge that reading is.
-//!
-//! Sources are ranked: segments by their number, then heads by their generation. Where two have a
-//! cell for the same moment, the later source wins, and within a head the later batch.
+//! [`StoreSnapshot`]: a consistent view of heads and segments.
 
 use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
 use heapster_core::storage::{
-    Column, ColumnCursor, Run, Samples, SelectedSet, Selector, Snapshot, StorageError,
+    BucketSelection, BucketSelector, SelectedSet, Selector, Snapshot, StorageError,
 };
-use heapster_core::{Labels, Text, TimeRange, Timestamp, Value};
+use heapster_core::{Text, TimeRange, Timestamp};
 
+use crate::cardinality::{Cardinality, PartCardinality, Tally};
 use crate::error::Result;
-use crate::head::{Head, HeadSet, latest_of_each_time};
+use crate::head::{FoundHeadSet, Head};
 use crate::manifest::Manifest;
-use crate::segment::{Segment, SegmentRun, TierCensus};
+use crate::segment::{Hidden, Segment, TierCensus};
+use crate::selection;
 use crate::tier::TierState;
 use crate::tombstone::Tombstone;
 
 /// What the store consists of at one moment; replaced as a whole.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "deletion and tiers come next")]
 pub(crate) struct View {
     /// Those of raw samples, in the order of their numbers.
     pub segments: Vec<Arc<Segment>>,
@@ -33,6 +31,8 @@ pub(crate) struct View {
     pub tombstones: Arc<[Tombstone]>,
     /// How far the tiers are built; the manifest's.
     pub tiers: Arc<[TierState]>,
+    /// From when on no raw sample was dropped for its age; the manifest's.
+    pub raw_from: Option<Timestamp>,
 }
 
 impl View {
@@ -44,7 +44,14 @@ impl View {
             list.sort_by_key(|segment| segment.info().id);
         }
         let (tombstones, tiers) = (manifest.tombstones.clone(), manifest.tiers.clone());
-        Self { segments, rollups, heads, tombstones: tombstones.into(), tiers: tiers.into() }
+        let raw_from = manifest.raw_from;
+        let (tombstones, tiers) = (tombstones.into(), tiers.into());
+        Self { segments, rollups, heads, tombstones, tiers, raw_from }
+    }
+
+    /// The segments of a tier.
+    pub fn rollups_of(&self, state: &TierState) -> impl Iterator<Item = &Arc<Segment>> {
+        self.rollups.iter().filter(|segment| segment.info().tier == state.tier)
     }
 
     /// How many segments the other view has not.
@@ -55,6 +62,12 @@ impl View {
         };
         ids(self).difference(&ids(other)).count()
     }
+
+    /// What is deleted of a segment and would else be seen in a range.
+    pub fn hidden_of(&self, segment: &Segment, range: &TimeRange) -> Result<Vec<Hidden>> {
+        let near = self.tombstones.iter().filter(|tombstone| tombstone.range.overlaps(range));
+        near.filter_map(|tombstone| segment.hidden_by(tombstone).transpose()).collect()
+    }
 }
 
 /// A view of a store that later writes do not change.
@@ -62,21 +75,6 @@ impl View {
 pub struct StoreSnapshot {
     view: Arc<View>,
     /// The last batch that belongs to the snapshot.
-    seq: u64,
-}
-
-/// Where a selected set has rows.
-enum Part {
-    Segment { segment: Arc<Segment>, set: u32 },
-    Head { set: Arc<HeadSet> },
-}
-
-struct Selected {
-    labels: Labels,
-    columns: Vec<Column>,
-    /// Ascending in rank.
-    parts: Vec<Part>,
-    range: TimeRange,
     seq: u64,
 }
 
@@ -108,66 +106,50 @@ impl StoreSnapshot {
         Ok(census)
     }
 
-    fn find(&self, selector: &Selector) -> Result<Vec<Arc<dyn SelectedSet>>> {
-        let mut found: Vec<(Labels, Part, Vec<Column>)> = Vec::new();
+    /// How many sets there are and what makes them many; at most `limit` names and pairs of each
+    /// kind.
+    ///
+    /// # Errors
+    /// The index could not be read.
+    ///
+    /// # Cost
+    /// Grows with the distinct names and values of labels, not with samples.
+    pub fn cardinality(&self, limit: usize) -> Result<Cardinality> {
+        let mut tally = Tally::default();
         for segment in &self.view.segments {
-            if !range_of(segment).overlaps(&selector.range) {
-                continue;
-            }
-            for set in segment.select(selector)? {
-                let mut columns = segment.columns(set)?;
-                columns.retain(|column| selector.columns.contains(&column.name));
-                let part = Part::Segment { segment: Arc::clone(segment), set };
-                found.push((segment.labels(set)?, part, columns));
-            }
+            let mut part = PartCardinality::new(limit);
+            segment.count_sets(&mut part)?;
+            tally.add(part);
         }
         for head in &self.view.heads {
-            let sets = head.select(selector, self.seq);
-            found.extend(
-                sets.into_iter().map(|(set, columns)| (set.labels(), Part::Head { set }, columns)),
-            );
+            let mut part = PartCardinality::new(limit);
+            head.count_sets(&mut part);
+            tally.add(part);
         }
-        // Stable, so that the parts of a set stay in the order of their rank.
-        found.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let mut selected: Vec<Selected> = Vec::new();
-        for (labels, part, columns) in found {
-            match selected.last_mut().filter(|last| last.labels == labels) {
-                Some(last) => {
-                    last.parts.push(part);
-                    // The newest kind counts, so the new columns go in front of equal old ones.
-                    last.columns.splice(0..0, columns);
-                }
-                None => {
-                    let (range, seq) = (selector.range, self.seq);
-                    selected.push(Selected { labels, columns, parts: vec![part], range, seq });
-                }
-            }
-        }
-        let finish = |mut set: Selected| -> Arc<dyn SelectedSet> {
-            set.columns.sort_by(|a, b| a.name.cmp(&b.name));
-            set.columns.dedup_by(|later, first| later.name == first.name);
-            Arc::new(set)
-        };
-        selected.retain(|set| !set.columns.is_empty());
-        Ok(selected.into_iter().map(finish).collect())
+        Ok(tally.finish(limit))
     }
 
     /// Names out of every part of the store, sorted, each once.
     fn names(
         &self,
         selector: &Selector,
-        of_segment: impl Fn(&Segment) -> Result<Vec<Text>>,
-        of_set: impl Fn(&HeadSet, &[Column], &mut Vec<Text>),
+        of_segment: impl Fn(&Segment, &[Hidden]) -> Result<Vec<Text>>,
+        of_set: impl Fn(&FoundHeadSet, &mut Vec<Text>),
     ) -> Result<Vec<Text>, StorageError> {
         let mut names = Vec::new();
         for segment in &self.view.segments {
-            if range_of(segment).overlaps(&selector.range) {
-                names.extend(of_segment(segment).map_err(StorageError::new)?);
+            if segment.range().overlaps(&selector.range) {
+                let hidden = self.view.hidden_of(segment, &selector.range);
+                let of_segment = hidden.and_then(|hidden| of_segment(segment, &hidden));
+                names.extend(of_segment.map_err(StorageError::new)?);
             }
         }
         for head in &self.view.heads {
-            for (set, columns) in head.select(selector, self.seq) {
-                of_set(&set, &columns, &mut names);
+            for found in head.select(selector, self.seq) {
+                let mut columns = found.layout.columns.iter();
+                if columns.any(|column| selector.columns.contains(&column.name)) {
+                    of_set(&found, &mut names);
+                }
             }
             names.sort_unstable();
             names.dedup();
@@ -180,162 +162,45 @@ impl StoreSnapshot {
 
 impl Snapshot for StoreSnapshot {
     fn select(&self, selector: &Selector) -> Result<Vec<Arc<dyn SelectedSet>>, StorageError> {
-        self.find(selector).map_err(StorageError::new)
+        selection::select(&self.view, self.seq, selector).map_err(StorageError::new)
     }
 
     fn column_names(&self, selector: &Selector) -> Result<Vec<Text>, StorageError> {
         self.names(
             selector,
-            |segment| segment.column_names(selector),
-            |_, columns, names| names.extend(columns.iter().map(|column| column.name.clone())),
+            |segment, hidden| segment.column_names(selector, hidden),
+            |found, names| {
+                let columns = found.layout.columns.iter().map(|column| &column.name);
+                names.extend(columns.filter(|name| selector.columns.contains(name)).cloned());
+            },
         )
     }
 
     fn label_names(&self, selector: &Selector) -> Result<Vec<Text>, StorageError> {
         self.names(
             selector,
-            |segment| segment.label_names(selector),
-            |set, _, names| names.extend(set.label_texts().map(|(name, _)| name.clone())),
+            |segment, hidden| segment.label_names(selector, hidden),
+            |found, names| names.extend(found.set.label_texts().map(|(name, _)| name.clone())),
         )
     }
 
     fn label_values(&self, label: &str, selector: &Selector) -> Result<Vec<Text>, StorageError> {
         self.names(
             selector,
-            |segment| segment.label_values(label, selector),
-            |set, _, names| names.extend(set.label(label).cloned()),
+            |segment, hidden| segment.label_values(label, selector, hidden),
+            |found, names| names.extend(found.set.label(label).cloned()),
         )
     }
 
     fn bounds(&self) -> Option<TimeRange> {
-        let segments = self.view.segments.iter().map(|segment| range_of(segment));
+        let segments = self.view.segments.iter().map(|segment| segment.range());
         let heads = self.view.heads.iter().filter_map(|head| head.bounds());
         segments.chain(heads).reduce(|a, b| TimeRange::new(a.start.min(b.start), a.end.max(b.end)))
     }
-}
 
-impl SelectedSet for Selected {
-    fn labels(&self) -> &Labels {
-        &self.labels
+    fn select_buckets(&self, selector: &BucketSelector) -> Result<BucketSelection, StorageError> {
+        crate::tier::select_buckets(self, &self.view, selector)
     }
-
-    fn columns(&self) -> &[Column] {
-        &self.columns
-    }
-
-    fn read(&self, column: usize) -> Box<dyn ColumnCursor + '_> {
-        let column = &self.columns[column];
-        let mut cursor =
-            Cursor { range: self.range, sources: Vec::new(), at: 0..0, failures: Vec::new() };
-        for (rank, part) in self.parts.iter().enumerate() {
-            match part {
-                Part::Segment { segment, set } => {
-                    match segment.runs(*set, &column.name, self.range) {
-                        Ok(runs) => cursor.sources.extend(runs.into_iter().map(|run| Source {
-                            run: run.run,
-                            rank,
-                            samples: From::Segment(segment, run),
-                        })),
-                        Err(error) => cursor.failures.push(StorageError::new(error)),
-                    }
-                }
-                Part::Head { set } => {
-                    let read = set.read(std::slice::from_ref(column), self.range, self.seq);
-                    let samples = read.into_iter().next().unwrap_or_default();
-                    if let (Some(first), Some(last)) =
-                        (samples.timestamps.first(), samples.timestamps.last())
-                    {
-                        let run = Run { first: *first, last: *last, summary: None };
-                        cursor.sources.push(Source { run, rank, samples: From::Memory(samples) });
-                    }
-                }
-            }
-        }
-        cursor.sources.sort_by_key(|source| (source.run.first, source.rank));
-        Box::new(cursor)
-    }
-}
-
-/// Merges the sources of one column: those that overlap in time are given out as one run.
-struct Cursor<'a> {
-    range: TimeRange,
-    /// In the order of their first time.
-    sources: Vec<Source<'a>>,
-    /// The sources of the current run.
-    at: std::ops::Range<usize>,
-    failures: Vec<StorageError>,
-}
-
-struct Source<'a> {
-    run: Run,
-    rank: usize,
-    samples: From<'a>,
-}
-
-enum From<'a> {
-    Segment(&'a Segment, SegmentRun),
-    Memory(Samples),
-}
-
-impl ColumnCursor for Cursor<'_> {
-    fn next_run(&mut self) -> Result<Option<Run>, StorageError> {
-        if let Some(failure) = self.failures.pop() {
-            return Err(failure);
-        }
-        let start = self.at.end;
-        let Some(first) = self.sources.get(start) else {
-            self.at = start..start;
-            return Ok(None);
-        };
-        let mut run = first.run;
-        let mut end = start + 1;
-        while let Some(next) = self.sources.get(end).filter(|next| next.run.first <= run.last) {
-            run.last = run.last.max(next.run.last);
-            run.summary = None;
-            end += 1;
-        }
-        self.at = start..end;
-        Ok(Some(run))
-    }
-
-    fn decode(&mut self, into: &mut Samples) -> Result<(), StorageError> {
-        let sources = &mut self.sources[self.at.clone()];
-        if let [source] = sources {
-            return source.decode(self.range, into);
-        }
-        let mut cells: Vec<(i64, u64, Value)> = Vec::new();
-        let mut failure = None;
-        for source in sources {
-            match source.decode(self.range, into) {
-                Ok(()) => cells.extend(
-                    into.iter().map(|(at, value)| (at.as_millis(), source.rank as u64, value)),
-                ),
-                Err(error) => failure = Some(error),
-            }
-        }
-        *into = latest_of_each_time(cells);
-        failure.map_or(Ok(()), Err)
-    }
-}
-
-impl Source<'_> {
-    fn decode(&self, range: TimeRange, into: &mut Samples) -> Result<(), StorageError> {
-        match &self.samples {
-            From::Segment(segment, run) => {
-                segment.decode(run, range, into).map_err(StorageError::new)
-            }
-            From::Memory(samples) => {
-                into.timestamps.clone_from(&samples.timestamps);
-                into.values.clone_from(&samples.values);
-                Ok(())
-            }
-        }
-    }
-}
-
-fn range_of(segment: &Segment) -> TimeRange {
-    let info = segment.info();
-    TimeRange::new(Timestamp::from_millis(info.first), Timestamp::from_millis(info.last))
 }
 
 impl fmt::Debug for StoreSnapshot {

@@ -1,12 +1,14 @@
 //! [`Stats`], and the reports of the store's verbs: plain numbers for people and for metrics.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use heapster_core::TimeRange;
+use heapster_core::{TimeRange, Timestamp};
 
 use crate::head::Head;
 use crate::options::RejectedCounts;
 use crate::snapshot::View;
+use crate::tier::TierState;
 
 /// Where a store stands. Sizes are in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub struct Stats {
     pub tombstones: u64,
     /// Files that were found damaged or missing, when the store was opened or since.
     pub quarantined_files: u64,
+    /// The tiers, from the finest to the coarsest.
+    pub tiers: Vec<TierStats>,
     /// Whether deletions wait because the clock misbehaved (decision 0009).
     pub is_clock_suspect: bool,
     /// The operation whose failure made the store read-only.
@@ -85,6 +89,7 @@ impl Stats {
             segments: view.segments.len() as u64,
             segment_bytes: infos().map(|info| info.len).sum(),
             segment_samples: infos().map(|info| info.samples).sum(),
+            tiers: TierStats::of(view),
             ..Self::default()
         }
     }
@@ -187,6 +192,74 @@ impl RefreshReport {
     /// Whether a snapshot may show something else than one of before.
     pub fn has_news(&self) -> bool {
         *self != Self::default()
+    }
+}
+
+/// What one unit of building tiers did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RollUpReport {
+    /// Resolution of the tier that was built; `None` when nothing was done.
+    pub resolution: Option<Duration>,
+    /// The range of time whose samples were read.
+    pub range: Option<TimeRange>,
+    /// Label sets of the segment that was written.
+    pub sets: u64,
+    /// Buckets of its columns, also those that it had before.
+    pub buckets: u64,
+    /// Its length in bytes.
+    pub bytes_out: u64,
+    /// Damaged runs of samples that were left out. They are still where they were.
+    pub damaged_runs: u64,
+    /// Damaged runs of older buckets that were left out. Their file is kept in `quarantine/`.
+    pub damaged_buckets: u64,
+    /// Columns that were left out because their set has more than 4,681.
+    pub skipped_columns: u64,
+    /// The first damage.
+    pub damage: Option<String>,
+}
+
+impl RollUpReport {
+    /// Whether nothing was done, because nothing is due or possible now.
+    pub fn is_idle(&self) -> bool {
+        self.resolution.is_none()
+    }
+}
+
+/// Where a tier stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierStats {
+    /// Length of a bucket.
+    pub resolution: Duration,
+    /// Segments.
+    pub segments: u64,
+    /// Length of all segments.
+    pub bytes: u64,
+    /// Stored aggregates: one for each aggregate of each bucket of each column.
+    pub samples: u64,
+    /// Buckets that end at or before this moment are built; `None` when none is.
+    pub built_to: Option<Timestamp>,
+    /// Ranges that have to be built again, because samples came late or were deleted.
+    pub stale_ranges: u64,
+}
+
+impl TierStats {
+    fn of(view: &View) -> Vec<Self> {
+        let of = |state: &TierState| {
+            let infos = || view.rollups_of(state).map(|segment| segment.info());
+            Self {
+                resolution: state.resolution,
+                segments: infos().count() as u64,
+                bytes: infos().map(|info| info.len).sum(),
+                samples: infos().map(|info| info.samples).sum(),
+                built_to: Some(state.built_to).filter(|to| *to > Timestamp::MIN),
+                stale_ranges: state.stale.len() as u64,
+            }
+        };
+        let mut tiers: Vec<Self> = view.tiers.iter().map(of).collect();
+        tiers.sort_by_key(|tier| tier.resolution);
+        tiers
     }
 }
 

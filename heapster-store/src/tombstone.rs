@@ -75,10 +75,11 @@ impl Store {
         let mut report = DeleteReport::default();
         let mut manifest = upkeep.manifest.clone();
         for segment in view.segments.iter().chain(&view.rollups) {
-            if hides_any(std::slice::from_ref(&tombstone), segment)? {
+            if hides_any(std::slice::from_ref(&tombstone), segment, &view.tiers)? {
                 report.segments += 1;
-                if segment.info().tier == 0 {
-                    manifest.mark_stale(overlap(range, segment));
+                match view.tiers.iter().find(|state| state.tier == segment.info().tier) {
+                    Some(tier) => manifest.mark_stale(overlap(tier.starts_in(range), segment)),
+                    None => manifest.mark_stale(overlap(range, segment)),
                 }
             }
         }

@@ -88,12 +88,12 @@ impl<'a> DenseBatches<'a> {
             let kind = if column.is_counter { MetricKind::Cumulative } else { MetricKind::Gauge };
             (Text::from_static(column.metric), kind)
         });
-        let handles = |slot: usize| {
+        let of_slot = |slot: usize| {
             let instances = 0..days.data.instances(slot).len();
             let handle = |instance| store.register(&days.labels(day, slot, instance), &columns);
             instances.map(handle).collect::<Result<Vec<_>, _>>()
         };
-        let handles = (0..days.slots).map(handle).collect::<Result<_, _>>();
+        let handles = (0..days.slots).map(of_slot).collect::<Result<_, _>>();
         let handles = handles.map_err(io::Error::other)?;
         Ok(Self { days, day, handles, at: Timestamp::EPOCH, rows: Vec::new() })
     }

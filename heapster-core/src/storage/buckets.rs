@@ -449,7 +449,9 @@ impl Rollup {
             self.end = self.grid.end_of(start);
         }
         let mut increase = self.step_to(run.first, summary.first);
-        increase = increase.plus(Increase::step(summary.first, summary.last));
+        if summary.count > 1 {
+            increase = increase.plus(Increase::step(summary.first, summary.last));
+        }
         if self.wanted.contains(Aggregates::PERCENTILES) {
             (0..summary.count).for_each(|_| self.held.push(summary.first));
         }
@@ -762,7 +764,7 @@ mod tests {
     }
 
     fn constants() -> impl Strategy<Value = Vec<(i64, Value)>> {
-        (value(), 20_usize..60)
+        (value(), 1_usize..60)
             .prop_map(|(value, len)| (0..len as i64).map(|s| (s * SECOND, value)).collect())
     }
 

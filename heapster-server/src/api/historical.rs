@@ -238,9 +238,11 @@ fn answer_one(
     let range = question.range;
     Ok(match &question.aggregates {
         None => Answer::Points(historical::raw(snapshot, target, range, budget)?),
-        Some(Aggregates { bucket, aggregations }) => Answer::Buckets(
-            historical::aggregate(snapshot, target, range, *bucket, aggregations, budget)?.buckets,
-        ),
+        Some(Aggregates { bucket, aggregations }) => {
+            let answer =
+                historical::aggregate(snapshot, target, range, *bucket, aggregations, budget)?;
+            Answer::Buckets(answer.buckets)
+        }
     })
 }
 

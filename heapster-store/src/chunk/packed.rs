@@ -130,7 +130,8 @@ fn spread(codec: Codec, multiples: &[i64]) -> usize {
     let bits = multiples.chunks(UNIT).map(|unit| {
         let numbers = residuals(codec, unit, &mut buffer);
         let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
-        let mut middle = [at(numbers.len() / 4), at(numbers.len() / 2), at(numbers.len() * 3 / 4)];
+        let mut middle =
+            [at(numbers.len() / 4), at(numbers.len() / 2), at(numbers.len().saturating_mul(3) / 4)];
         middle.sort_unstable();
         let [_, middle, _] = middle;
         numbers.iter().map(|number| bits_of(number.abs_diff(middle)) as usize).sum::<usize>()

@@ -21,6 +21,7 @@ use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
 use crate::stats::CompactReport;
 use crate::store::Store;
+use crate::tier::TierState;
 use crate::tombstone::Tombstone;
 
 use merge::{Input, Tally, hidden_sets};
@@ -149,7 +150,7 @@ impl Store {
         let segments: Vec<SegmentInfo> = view.segments.iter().map(|s| s.info().clone()).collect();
         let mut hidden = Vec::new();
         for segment in &view.segments {
-            if hides_any(&view.tombstones, segment)? {
+            if hides_any(&view.tombstones, segment, &view.tiers)? {
                 hidden.push(segment.info().id);
             }
         }
@@ -170,13 +171,17 @@ impl Store {
 
     /// Before this time, in milliseconds, no more rows are expected.
     fn settled(&self, view: &View) -> i64 {
-        let late = match self.options.late_window {
-            LateWindow::Within(window) => window,
-            LateWindow::Any => LATE_WINDOW,
-        };
         let Some(newest) = self.newest_believed() else { return i64::MIN };
         let in_memory = view.heads.iter().filter_map(|head| head.bounds()).map(|b| b.start);
-        in_memory.fold(newest.saturating_sub(late), Ord::min).as_millis()
+        in_memory.fold(newest.saturating_sub(self.late_window()), Ord::min).as_millis()
+    }
+
+    /// How late rows are expected.
+    pub(crate) fn late_window(&self) -> Duration {
+        match self.options.late_window {
+            LateWindow::Within(window) => window,
+            LateWindow::Any => LATE_WINDOW,
+        }
     }
 
     /// Writes the merge of some segments under its name; `None` when it was stopped. The segment is
@@ -262,7 +267,8 @@ impl Store {
         let mut done = Vec::new();
         for tombstone in view.tombstones.iter() {
             let all = || view.segments.iter().chain(&view.rollups);
-            let is_needed = |segment| hides_any(std::slice::from_ref(tombstone), segment);
+            let is_needed =
+                |segment| hides_any(std::slice::from_ref(tombstone), segment, &view.tiers);
             if !any(all(), is_needed)? {
                 done.push(tombstone);
             }
@@ -282,9 +288,23 @@ impl Store {
     }
 }
 
-/// Whether a segment has sets that one of the tombstones hides rows of.
-pub(crate) fn hides_any(tombstones: &[Tombstone], segment: &Arc<Segment>) -> Result<bool> {
-    any(tombstones, |tombstone| Ok(!hidden_sets(segment, tombstone)?.is_empty()))
+/// Whether a segment has sets that one of the tombstones hides rows of; in a tier a row is a bucket,
+/// and hidden when some of it is deleted.
+pub(crate) fn hides_any(
+    tombstones: &[Tombstone],
+    segment: &Arc<Segment>,
+    tiers: &[TierState],
+) -> Result<bool> {
+    let tier = tiers.iter().find(|state| state.tier == segment.info().tier);
+    any(tombstones, |tombstone| {
+        let tombstone = match tier {
+            Some(tier) => {
+                &Tombstone { range: tier.starts_in(tombstone.range), ..tombstone.clone() }
+            }
+            None => tombstone,
+        };
+        Ok(!hidden_sets(segment, tombstone)?.is_empty())
+    })
 }
 
 fn any<T>(items: impl IntoIterator<Item = T>, test: impl Fn(T) -> Result<bool>) -> Result<bool> {

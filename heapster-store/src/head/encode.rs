@@ -19,6 +19,7 @@ use super::handle::{ColumnList, SetHandle};
 use super::row::{COLUMNS_MAX, Cells, Tail};
 use super::{LabelNumbers, Layout, is_same_text};
 use crate::options::Rejected;
+use crate::tier::MARK;
 use crate::wal::bytes::{Reader, put_text, put_varint, zigzag};
 use crate::wal::format::RECORD_HEADER_BYTES;
 
@@ -26,7 +27,7 @@ use crate::wal::format::RECORD_HEADER_BYTES;
 pub(crate) const LABELS_MAX: usize = 128;
 pub(crate) const LABEL_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a column's name at most.
-pub(crate) const COLUMN_NAME_BYTES_MAX: usize = 1 << 10;
+const COLUMN_NAME_BYTES_MAX: usize = 1 << 10;
 
 /// Bytes of a number in a definition at most.
 const NUMBER_BYTES_MAX: usize = 5;
@@ -922,8 +923,9 @@ pub(crate) fn check_columns(columns: &[(Text, MetricKind)]) -> Result<(), Reject
     if is_twice { Err(Rejected::ColumnName) } else { Ok(()) }
 }
 
-fn check_column_name(name: &str) -> Result<(), Rejected> {
-    let is_fine = (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len());
+/// Refuses a name that is empty, too long or could be that of an aggregate.
+pub(crate) fn check_column_name(name: &str) -> Result<(), Rejected> {
+    let is_fine = (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(MARK);
     if is_fine { Ok(()) } else { Err(Rejected::ColumnName) }
 }
 

@@ -21,6 +21,7 @@ use heapster_core::storage::{Column, Samples, Selector, Values};
 use heapster_core::{Labels, Text, TimeRange, Timestamp, Value};
 use parking_lot::{Mutex, RwLock};
 
+use crate::cardinality::PartCardinality;
 use crate::wal::bytes::Reader;
 use index::Index;
 use row::Tail;
@@ -85,6 +86,17 @@ pub(crate) struct HeadSet {
     /// Sequence of the batch that brought the set.
     first_seq: u64,
     state: Mutex<SetState>,
+}
+
+/// A set that a selector found.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundHeadSet {
+    pub set: Arc<HeadSet>,
+    /// The columns it had.
+    pub layout: Arc<Layout>,
+    /// At or before its oldest row in the range, and at or after its newest.
+    pub first: i64,
+    pub last: i64,
 }
 
 /// The symbols of name and value of each label, in the order of the names. There are as many of
@@ -157,28 +169,28 @@ impl Head {
         }
         let mut index = self.index.write();
         let new = std::mem::take(&mut *self.queue.lock());
-        for set in new {
-            index.add(set);
-        }
+        index.add(new);
     }
 
-    /// The sets that satisfy the selector as of batch `seq`, in no particular order, each with its
-    /// columns that the selector wants.
-    pub fn select(&self, selector: &Selector, seq: u64) -> Vec<(Arc<HeadSet>, Vec<Column>)> {
+    /// The sets that satisfy the selector's matchers as of batch `seq` and have rows near its
+    /// range, in the order of labels.
+    pub fn select(&self, selector: &Selector, seq: u64) -> Vec<FoundHeadSet> {
         if !self.bounds().is_some_and(|bounds| bounds.overlaps(&selector.range)) {
             return Vec::new();
         }
         self.catch_up();
-        let mut found = self.index.read().select(&selector.matchers);
-        found.retain(|set| set.first_seq <= seq);
-        let with_columns = found.into_iter().filter_map(|set| {
-            let columns = set.columns(selector, seq);
-            (!columns.is_empty()).then_some((set, columns))
-        });
-        with_columns.collect()
+        let found = self.index.read().select(&selector.matchers);
+        let as_of_seq = found.into_iter().filter(|set| set.first_seq <= seq);
+        as_of_seq.filter_map(|set| set.found(selector.range, seq)).collect()
     }
 
-    /// Every set, in no particular order.
+    /// Tells `of` how many sets have each metric and each label.
+    pub fn count_sets(&self, of: &mut PartCardinality) {
+        self.catch_up();
+        self.index.read().count_sets(of);
+    }
+
+    /// Every set, in the order of labels.
     pub fn all_sets(&self) -> Vec<Arc<HeadSet>> {
         self.catch_up();
         self.index.read().select(&[])
@@ -213,10 +225,13 @@ impl HeadSet {
 
     /// Name and value of each label, in the order of the names.
     pub fn label_texts(&self) -> impl Iterator<Item = (&Text, &Text)> {
-        self.labels.iter().map(|label| {
-            let [name, value] = label.map(|number| self.symbols.get(number));
-            name.zip(value).expect("bug: a set has a label without a text")
-        })
+        (0..self.labels.len()).filter_map(|index| self.label_at(index))
+    }
+
+    /// Name and value of the label at a place in the order of the names.
+    pub fn label_at(&self, index: usize) -> Option<(&Text, &Text)> {
+        let [name, value] = self.labels.get(index)?.map(|number| self.symbols.get(number));
+        Some(name.zip(value).expect("bug: a set has a label without a text"))
     }
 
     /// The value of a label, or `None` when the label is absent.
@@ -242,18 +257,15 @@ impl HeadSet {
         self.label_texts().skip(same).cmp(other.label_texts().skip(same))
     }
 
-    /// The columns the set had as of batch `seq` and the selector wants; none when no run comes
-    /// near the range.
-    fn columns(&self, selector: &Selector, seq: u64) -> Vec<Column> {
-        let layout = {
-            let state = self.state.lock();
-            if !state.runs().any(|run| run.overlaps(selector.range)) {
-                return Vec::new();
-            }
-            state.layout_at(seq)
-        };
-        let wanted = layout.columns.iter().filter(|c| selector.columns.contains(&c.name));
-        wanted.cloned().collect()
+    /// The set as of batch `seq`; `None` when no run comes near the range.
+    fn found(self: Arc<Self>, range: TimeRange, seq: u64) -> Option<FoundHeadSet> {
+        let state = self.state.lock();
+        let near = || state.runs().filter(|run| run.overlaps(range));
+        let first = near().map(|run| run.first).min()?;
+        let last = near().map(|run| run.last).max()?;
+        let layout = state.layout_at(seq);
+        drop(state);
+        Some(FoundHeadSet { set: self, layout, first, last })
     }
 
     /// The columns after the last batch.

@@ -76,8 +76,8 @@ impl TierCensus {
         let mut codecs: BTreeMap<&'static str, CodecCensus> =
             self.codecs.drain(..).map(|codec| (codec.codec, codec)).collect();
         for set in 0..segment.sets() {
-            for (index, group) in segment.groups(set)?.iter().enumerate() {
-                let counted = segment.visit_chunks(set, index, group, |bytes, count| {
+            for group in segment.row_groups(set)? {
+                let counted = segment.visit_chunks(&group, |bytes, count| {
                     let codec = chunk::codec_name(bytes)?;
                     let census = codecs.entry(codec).or_default();
                     census.codec = codec;

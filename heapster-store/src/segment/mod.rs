@@ -1,23 +1,35 @@
 //! Segments: immutable files that hold the rows of many sets for one stretch of time of one tier.
 
 mod census;
+mod clock_cache;
 mod clocks;
 mod format;
+mod index;
+mod label_reader;
 mod lists;
 mod postings;
+mod read;
 mod reader;
 mod row_group;
+mod rows;
+mod select;
 mod sets;
 mod source;
 mod symbols;
 mod table;
+mod verify;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use census::{CodecCensus, TierCensus};
-pub(crate) use reader::{RowGroup, Segment, SegmentRun};
+pub(crate) use clock_cache::ClockCache;
+pub(crate) use label_reader::LabelReader;
+pub(crate) use read::GroupColumn;
+pub(crate) use reader::{RowGroup, Segment};
+pub(crate) use rows::GroupReader;
+pub(crate) use select::{Found, Hidden};
 pub(crate) use writer::SegmentWriter;
 
 /// What the manifest remembers of a segment: enough to refuse a wrong or stale file.

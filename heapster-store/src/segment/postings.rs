@@ -4,6 +4,7 @@
 //! of them share costs a few bytes, and set algebra costs what the lists' runs cost.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
 use crate::segment::table::{Table, TableBuilder, fixed_u32_at};
@@ -21,12 +22,29 @@ impl SetNumbers {
         Self(if count == 0 { Vec::new() } else { vec![(0, count)] })
     }
 
+    /// Numbers that rise.
+    pub(super) fn rising(numbers: impl IntoIterator<Item = u32>) -> Self {
+        let mut list = Self::default();
+        numbers.into_iter().for_each(|number| list.push(number));
+        list
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().flat_map(|(start, end)| *start..*end)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.iter().map(|(start, end)| end.saturating_sub(*start) as usize).sum()
+    }
+
+    pub(super) fn contains(&self, number: u32) -> bool {
+        let after = self.0.partition_point(|(start, _)| *start <= number);
+        after.checked_sub(1).and_then(|run| self.0.get(run)).is_some_and(|(_, end)| number < *end)
     }
 
     /// Adds a number that is not less than any before.
@@ -52,6 +70,12 @@ impl SetNumbers {
         Self(merged)
     }
 
+    /// What of the list is not in the other.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        let end = self.0.last().map_or(0, |(_, end)| *end);
+        self.intersect(&other.complement(end))
+    }
+
     /// What is in both lists.
     pub(super) fn intersect(&self, other: &Self) -> Self {
         let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
@@ -74,7 +98,7 @@ impl SetNumbers {
     pub(super) fn complement(&self, count: u32) -> Self {
         let mut missing = Vec::new();
         let mut next = 0;
-        for (start, end) in &self.0 {
+        for (start, end) in self.0.iter().take_while(|(start, _)| *start < count) {
             if next < *start {
                 missing.push((next, *start));
             }
@@ -194,7 +218,7 @@ impl<'a> Postings<'a> {
     }
 
     /// Numbers of the metric names' lists.
-    pub(super) fn metrics(&self) -> std::ops::Range<u32> {
+    pub(super) fn metrics(&self) -> Range<u32> {
         0..self.metrics
     }
 
@@ -210,7 +234,7 @@ impl<'a> Postings<'a> {
     }
 
     /// Numbers of the lists of a label name's values; empty when no set has the label.
-    pub(super) fn values_of(&self, name: u32) -> Decoded<std::ops::Range<u32>> {
+    pub(super) fn values_of(&self, name: u32) -> Decoded<Range<u32>> {
         let (mut low, mut high) = (0, self.names_len());
         while low < high {
             let middle = low.midpoint(high);
@@ -240,7 +264,21 @@ impl<'a> Postings<'a> {
     }
 
     /// The list of a value among a range of lists.
-    pub(super) fn find(&self, lists: std::ops::Range<u32>, value: u32) -> Decoded<Option<u32>> {
+    pub(super) fn find(&self, lists: Range<u32>, value: u32) -> Decoded<Option<u32>> {
+        let end = lists.end;
+        let found = self.first_from(lists, value)?;
+        Ok((found < end && self.value(found)? == value).then_some(found))
+    }
+
+    /// The lists of a range of values among a range of lists.
+    pub(super) fn within(&self, lists: Range<u32>, values: Range<u32>) -> Decoded<Range<u32>> {
+        let start = self.first_from(lists.clone(), values.start)?;
+        let end = self.first_from(lists, values.end)?;
+        Ok(start..end.max(start))
+    }
+
+    /// The first of a range of lists that is about a value or a greater one.
+    fn first_from(&self, lists: Range<u32>, value: u32) -> Decoded<u32> {
         let (mut low, mut high) = (lists.start, lists.end);
         while low < high {
             let middle = low.midpoint(high);
@@ -250,7 +288,7 @@ impl<'a> Postings<'a> {
                 high = middle;
             }
         }
-        Ok((low < lists.end && self.value(low)? == value).then_some(low))
+        Ok(low)
     }
 
     /// The sets of a list, all below `count`.
@@ -266,9 +304,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn of(numbers: &BTreeSet<u32>) -> SetNumbers {
-        let mut list = SetNumbers::default();
-        numbers.iter().for_each(|number| list.push(*number));
-        list
+        SetNumbers::rising(numbers.iter().copied())
     }
 
     proptest! {
@@ -281,6 +317,9 @@ mod tests {
             prop_assert_eq!(SetNumbers::union([of(&a), of(&b)]), of(&(&a | &b)));
             prop_assert_eq!(of(&a).intersect(&of(&b)), of(&(&a & &b)));
             prop_assert_eq!(of(&a).complement(60), of(&(&all - &a)));
+            prop_assert_eq!(of(&a).without(&of(&b)), of(&(&a - &b)));
+            prop_assert_eq!(of(&a).count(), a.len());
+            prop_assert!((0..61).all(|number| of(&a).contains(number) == a.contains(&number)));
             let mut bytes = Vec::new();
             of(&a).encode(&mut bytes);
             prop_assert_eq!(SetNumbers::decode(&bytes, 60), Ok(of(&a)));

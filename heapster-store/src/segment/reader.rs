@@ -7,35 +7,33 @@
 )]
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
-use heapster_core::storage::{Column, Columns, Run, Samples, Selector, Values};
-use heapster_core::{Labels, MatchOp, Matcher, Text, TimeRange, Timestamp};
+use heapster_core::storage::{Column, Values};
+use heapster_core::{Labels, Text, TimeRange, Timestamp};
 
 use crate::chunk;
 use crate::codec::{ByteReader, Decoded, Malformed, salted_crc32};
 use crate::error::{Error, Result};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::SegmentInfo;
-use crate::segment::clocks::Clocks;
 use crate::segment::format::{
     self, BadHeader, FOOTER_LEN, Footer, GROUP_CELLS_MAX, GROUP_COLUMNS_MAX, GROUP_CRC_LEN,
     HEADER_LEN, LABELS_MAX, Place, SECTIONS, Section, TRAILER_LEN,
 };
+use crate::segment::index::Index;
 use crate::segment::lists::{self, ColumnRef};
-use crate::segment::postings::{Postings, SetNumbers};
 use crate::segment::row_group::{self, Cells};
-use crate::segment::sets::{self, GroupRef};
+use crate::segment::sets::GroupRef;
 use crate::segment::source::Source;
-use crate::segment::symbols::Symbols;
-use crate::segment::table::Table;
 use crate::vfs::Vfs;
 
 /// Row groups of a set whose check is remembered; later ones are checked each time.
-const REMEMBERED_GROUPS: usize = 64;
+const REMEMBERED_GROUPS: u32 = 64;
 
 /// An open segment.
 ///
@@ -50,26 +48,13 @@ pub(crate) struct Segment {
     /// The distinct lists of label names, as rank and text: few, and every set needs one.
     label_lists: Vec<Vec<(u32, Text)>>,
     /// The distinct lists of columns: few, and every row group needs one.
-    column_lists: Vec<Vec<ColumnRef>>,
+    column_lists: Vec<ColumnList>,
     /// One bit for each of the first row groups of each set: its checksum was right.
     checked: Vec<AtomicU64>,
 }
 
-/// One chunk of a column, as [`Segment::runs`] found it.
-#[derive(Clone, Debug)]
-pub(crate) struct SegmentRun {
-    /// The samples' bounds. The summary is there only when the whole chunk lies in the range and
-    /// its summary is stored or costs next to nothing.
-    pub run: Run,
-    set: u32,
-    group_index: usize,
-    group: GroupRef,
-    columns: usize,
-    column: usize,
-}
-
-/// A row group, as [`Segment::row_groups`] found it.
-#[derive(Clone, Debug)]
+/// A row group, and what is known of it without reading it.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct RowGroup {
     /// How many rows it has.
     pub rows: usize,
@@ -77,28 +62,34 @@ pub(crate) struct RowGroup {
     pub first: i64,
     /// Time of its last row.
     pub last: i64,
-    set: u32,
-    index: usize,
-    group: GroupRef,
+    /// Number of its set.
+    pub set: u32,
+    /// Its place among the row groups of its set.
+    pub(super) index: u32,
+    pub(super) group: GroupRef,
+}
+
+impl RowGroup {
+    /// Number of its list of columns.
+    pub(crate) fn columns(&self) -> u32 {
+        self.group.columns
+    }
+
+    /// The time its rows cover.
+    pub(crate) fn range(&self) -> TimeRange {
+        TimeRange::new(Timestamp::from_millis(self.first), Timestamp::from_millis(self.last))
+    }
+}
+
+/// A list of columns, as it is written and as readers want it.
+#[derive(Debug)]
+pub(super) struct ColumnList {
+    pub refs: Vec<ColumnRef>,
+    pub columns: Arc<[Column]>,
 }
 
 /// Names of a set's labels, as rank and text.
-type LabelNames = [(u32, Text)];
-
-/// Which columns a selector wants, as ranks.
-enum Wanted {
-    All,
-    Ranks(Vec<u32>),
-}
-
-impl Wanted {
-    fn contains(&self, rank: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Ranks(ranks) => ranks.binary_search(&rank).is_ok(),
-        }
-    }
-}
+pub(super) type LabelNames = [(u32, Text)];
 
 impl Segment {
     /// Opens a segment and checks its length, header, footer and sections.
@@ -193,46 +184,20 @@ impl Segment {
                 self.source.keep(section, bytes);
             }
         }
-        self.symbols()?;
-        self.postings()?;
-        self.clocks()?;
-        self.label_lists = self.read_label_lists()?;
-        self.column_lists = self.read_column_lists()?;
-        let sets = self.table(Section::Sets)?.len();
+        let index = self.index()?;
+        index.symbols.check().map_err(|malformed| self.malformed(Section::Symbols, malformed))?;
+        let sets = index.sets.len();
         if u64::from(sets) != self.info.sets {
             return Err(self.malformed(
                 Section::Sets,
                 Malformed::Bytes("the section has not the number of sets the footer names"),
             ));
         }
+        let (label_lists, column_lists) = (read_label_lists(&index)?, read_column_lists(&index)?);
+        self.label_lists = label_lists;
+        self.column_lists = column_lists;
         self.checked = (0..sets).map(|_| AtomicU64::new(0)).collect();
         Ok(())
-    }
-
-    fn read_label_lists(&self) -> Result<Vec<Vec<(u32, Text)>>> {
-        let table = self.table(Section::LabelNames)?;
-        let mut all = Vec::new();
-        for list in 0..table.len() {
-            let names = table
-                .get(list)
-                .and_then(|entry| lists::label_names(entry, self.symbols_len(), LABELS_MAX))
-                .map_err(|malformed| self.malformed(Section::LabelNames, malformed))?;
-            let named = names.into_iter().map(|name| Ok((name, self.text(name)?)));
-            all.push(named.collect::<Result<_>>()?);
-        }
-        Ok(all)
-    }
-
-    fn read_column_lists(&self) -> Result<Vec<Vec<ColumnRef>>> {
-        let table = self.table(Section::Columns)?;
-        (0..table.len())
-            .map(|list| {
-                table
-                    .get(list)
-                    .and_then(|entry| lists::columns(entry, self.symbols_len(), GROUP_COLUMNS_MAX))
-                    .map_err(|malformed| self.malformed(Section::Columns, malformed))
-            })
-            .collect()
     }
 
     /// What the manifest knows of the segment.
@@ -245,346 +210,12 @@ impl Segment {
         &self.path
     }
 
-    /// Numbers of the sets that satisfy the selector, ascending, which is the order of labels.
-    /// Only the bounds of row groups are looked at.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when the index breaks a rule of the format.
-    pub(crate) fn select(&self, selector: &Selector) -> Result<Vec<u32>> {
-        let wanted = self.wanted(&selector.columns)?;
-        self.select_wanted(selector, &wanted)
-    }
-
-    fn select_wanted(&self, selector: &Selector, wanted: &Wanted) -> Result<Vec<u32>> {
-        if !self.range().overlaps(&selector.range) {
-            return Ok(Vec::new());
-        }
-        let postings = self.postings()?;
-        let in_postings = |malformed| self.malformed(Section::Postings, malformed);
-        let mut found = SetNumbers::all(self.sets());
-        for matcher in &selector.matchers {
-            if found.is_empty() {
-                return Ok(Vec::new());
-            }
-            found = found.intersect(&self.matching(&postings, matcher)?);
-        }
-        if let Wanted::Ranks(ranks) = wanted {
-            let mut lists = Vec::with_capacity(ranks.len());
-            for rank in ranks {
-                if let Some(list) = postings.find(postings.metrics(), *rank).map_err(in_postings)? {
-                    lists.push(postings.sets(list, self.sets()).map_err(in_postings)?);
-                }
-            }
-            found = found.intersect(&SetNumbers::union(lists));
-        }
-        if self.lies_in(&selector.range) {
-            return Ok(found.iter().collect());
-        }
-        let mut has_wanted = HashMap::new();
-        let mut in_range = Vec::new();
-        for set in found.iter() {
-            for group in self.groups(set)? {
-                if !self.overlaps(group.clock, &selector.range)? {
-                    continue;
-                }
-                let has = match has_wanted.get(&group.columns) {
-                    Some(has) => *has,
-                    None => {
-                        let columns = self.column_refs(group.columns)?;
-                        let has = columns.iter().any(|column| wanted.contains(column.name));
-                        has_wanted.insert(group.columns, has);
-                        has
-                    }
-                };
-                if has {
-                    in_range.push(set);
-                    break;
-                }
-            }
-        }
-        Ok(in_range)
-    }
-
-    /// The sets that satisfy a matcher.
-    fn matching(&self, postings: &Postings<'_>, matcher: &Matcher) -> Result<SetNumbers> {
-        let bad = |malformed| self.malformed(Section::Postings, malformed);
-        let symbols = self.symbols()?;
-        let find = |text: &str| {
-            symbols.find(text).map_err(|malformed| self.malformed(Section::Symbols, malformed))
-        };
-        let lists = match find(matcher.name())? {
-            Some(name) => postings.values_of(name).map_err(bad)?,
-            None => 0..0,
-        };
-        let selects_absent = matcher.matches_absent();
-        // Lists of the sets to take, or to leave out when sets without the label are taken.
-        let mut wanted = Vec::new();
-        match matcher.op() {
-            MatchOp::Equal(text) | MatchOp::NotEqual(text) if !text.is_empty() => {
-                if let Some(value) = find(text)?
-                    && let Some(list) = postings.find(lists, value).map_err(bad)?
-                {
-                    wanted.push(postings.sets(list, self.sets()).map_err(bad)?);
-                }
-            }
-            _ => {
-                for list in lists {
-                    let value = self.text(postings.value(list).map_err(bad)?)?;
-                    if matcher.matches(&value) != selects_absent {
-                        wanted.push(postings.sets(list, self.sets()).map_err(bad)?);
-                    }
-                }
-            }
-        }
-        let sets = SetNumbers::union(wanted);
-        Ok(if selects_absent { sets.complement(self.sets()) } else { sets })
-    }
-
-    fn wanted(&self, columns: &Columns) -> Result<Wanted> {
-        match columns {
-            Columns::All => Ok(Wanted::All),
-            Columns::Named(name) => Ok(Wanted::Ranks(self.rank(name)?.into_iter().collect())),
-            Columns::Matching(_) => {
-                let mut ranks = Vec::new();
-                for rank in self.metric_ranks()? {
-                    if columns.contains(&self.text(rank)?) {
-                        ranks.push(rank);
-                    }
-                }
-                Ok(Wanted::Ranks(ranks))
-            }
-        }
-    }
-
-    fn metric_ranks(&self) -> Result<Vec<u32>> {
-        let postings = self.postings()?;
-        postings
-            .metrics()
-            .map(|list| postings.value(list))
-            .collect::<Decoded<_>>()
-            .map_err(|malformed| self.malformed(Section::Postings, malformed))
-    }
-
     /// The labels of a set.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when there is no such set or the index breaks a rule of the format.
     pub(crate) fn labels(&self, set: u32) -> Result<Labels> {
-        let mut labels = Labels::new();
-        let (names, values) = self.label_ranks(set)?;
-        for ((_, name), value) in names.iter().zip(values) {
-            labels.set(name.clone(), self.text(value)?);
-        }
-        Ok(labels)
-    }
-
-    /// Names of a set's labels, and ranks of their values.
-    fn label_ranks(&self, set: u32) -> Result<(&LabelNames, Vec<u32>)> {
-        let bad = |malformed| self.malformed(Section::Sets, malformed);
-        let entry = self.table(Section::Sets)?.get(set).map_err(bad)?;
-        let (list, values) = sets::labels(entry).map_err(bad)?;
-        match self.label_lists.get(list as usize) {
-            Some(names) if names.len() == values.len() => Ok((names, values)),
-            _ => Err(bad(Malformed::Bytes("a set has not a value for each of its labels"))),
-        }
-    }
-
-    /// The columns of a set, sorted by name, with the kind they had last.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when there is no such set or the index breaks a rule of the format.
-    pub(crate) fn columns(&self, set: u32) -> Result<Vec<Column>> {
-        let mut kinds = std::collections::BTreeMap::new();
-        for list in self.column_lists(set, &TimeRange::ALL)? {
-            for column in self.column_refs(list)? {
-                kinds.insert(column.name, column.kind);
-            }
-        }
-        // Ranks are in the order of the names.
-        kinds.into_iter().map(|(name, kind)| Ok(Column { name: self.text(name)?, kind })).collect()
-    }
-
-    /// Numbers of the lists of columns of a set's row groups in a range, oldest first, without
-    /// repetition next to each other.
-    fn column_lists(&self, set: u32, range: &TimeRange) -> Result<Vec<u32>> {
-        let mut lists = Vec::new();
-        for group in self.groups(set)? {
-            if self.overlaps(group.clock, range)? {
-                lists.push(group.columns);
-            }
-        }
-        lists.dedup();
-        Ok(lists)
-    }
-
-    /// Names of the columns that the selector finds, sorted, each once.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when the index breaks a rule of the format.
-    pub(crate) fn column_names(&self, selector: &Selector) -> Result<Vec<Text>> {
-        let wanted = self.wanted(&selector.columns)?;
-        if selector.matchers.is_empty() && self.lies_in(&selector.range) {
-            let ranks = self.metric_ranks()?.into_iter();
-            return self.texts(ranks.filter(|rank| wanted.contains(*rank)));
-        }
-        let mut all_lists = BTreeSet::new();
-        for set in self.select_wanted(selector, &wanted)? {
-            all_lists.extend(self.column_lists(set, &selector.range)?);
-        }
-        let mut ranks = BTreeSet::new();
-        for list in all_lists {
-            let columns = self.column_refs(list)?.iter().map(|column| column.name);
-            ranks.extend(columns.filter(|name| wanted.contains(*name)));
-        }
-        self.texts(ranks)
-    }
-
-    /// Names of the labels of the sets that the selector finds, sorted, each once.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when the index breaks a rule of the format.
-    pub(crate) fn label_names(&self, selector: &Selector) -> Result<Vec<Text>> {
-        if self.selects_all(selector) {
-            let postings = self.postings()?;
-            let ranks = (0..postings.names_len())
-                .map(|index| postings.name(index))
-                .collect::<Decoded<Vec<_>>>()
-                .map_err(|malformed| self.malformed(Section::Postings, malformed))?;
-            return self.texts(ranks);
-        }
-        let mut ranks = BTreeSet::new();
-        for set in self.select(selector)? {
-            ranks.extend(self.label_ranks(set)?.0.iter().map(|(name, _)| *name));
-        }
-        self.texts(ranks)
-    }
-
-    /// Values of one label over the sets that the selector finds, sorted, each once.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when the index breaks a rule of the format.
-    pub(crate) fn label_values(&self, label: &str, selector: &Selector) -> Result<Vec<Text>> {
-        let Some(wanted) = self.rank(label)? else { return Ok(Vec::new()) };
-        if self.selects_all(selector) {
-            let postings = self.postings()?;
-            let ranks = postings
-                .values_of(wanted)
-                .and_then(|mut lists| {
-                    lists.try_fold(Vec::new(), |mut ranks, list| {
-                        ranks.push(postings.value(list)?);
-                        Ok(ranks)
-                    })
-                })
-                .map_err(|malformed| self.malformed(Section::Postings, malformed))?;
-            return self.texts(ranks);
-        }
-        let mut ranks = BTreeSet::new();
-        for set in self.select(selector)? {
-            let (names, values) = self.label_ranks(set)?;
-            let labels = names.iter().zip(values);
-            ranks.extend(labels.filter(|((name, _), _)| *name == wanted).map(|(_, value)| value));
-        }
-        self.texts(ranks)
-    }
-
-    fn selects_all(&self, selector: &Selector) -> bool {
-        selector.matchers.is_empty()
-            && matches!(selector.columns, Columns::All)
-            && self.lies_in(&selector.range)
-    }
-
-    /// The chunks of one column that overlap the range, in time order.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when the index or a row group is damaged, [`Error::Io`],
-    /// [`Error::UnsupportedVersion`].
-    pub(crate) fn runs(&self, set: u32, column: &str, range: TimeRange) -> Result<Vec<SegmentRun>> {
-        let Some(name) = self.rank(column)? else { return Ok(Vec::new()) };
-        let clocks = self.clocks()?;
-        let mut runs = Vec::new();
-        let mut times = Vec::new();
-        for (group_index, group) in self.groups(set)?.into_iter().enumerate() {
-            let in_clocks = |malformed| self.malformed(Section::Clocks, malformed);
-            let bounds = clocks.bounds(group.clock).map_err(in_clocks)?;
-            let mut first = Timestamp::from_millis(bounds.first);
-            let mut last = Timestamp::from_millis(bounds.last);
-            if !TimeRange::new(first, last).overlaps(&range) {
-                continue;
-            }
-            let columns = self.column_refs(group.columns)?;
-            let Ok(column) = columns.binary_search_by_key(&name, |column| column.name) else {
-                continue;
-            };
-            let mut summary = None;
-            if range.contains(first) && range.contains(last) {
-                let bytes = self.group_bytes(set, group_index, &group)?;
-                let bad = |malformed| self.malformed_group(&group, malformed);
-                let body = body_of(&bytes);
-                let cells = row_group::cells(body, bounds.count, columns.len(), column);
-                let cells = cells.map_err(bad)?;
-                summary = chunk::stored_summary(cells.chunk, cells.count).map_err(bad)?;
-                if let Some(present) = &cells.present
-                    && summary.is_some()
-                {
-                    // The summary's bounds are the column's, not its clock's.
-                    clocks.decode(group.clock, &mut times).map_err(in_clocks)?;
-                    let start = present.first().and_then(|(start, _)| times.get(*start as usize));
-                    let end = present
-                        .last()
-                        .and_then(|(_, end)| times.get((*end as usize).checked_sub(1)?));
-                    if let (Some(start), Some(end)) = (start, end) {
-                        first = Timestamp::from_millis(*start);
-                        last = Timestamp::from_millis(*end);
-                    }
-                }
-            }
-            let run = Run { first, last, summary };
-            let columns = columns.len();
-            runs.push(SegmentRun { run, set, group_index, group, columns, column });
-        }
-        Ok(runs)
-    }
-
-    /// Decodes a run, clipped to the range; replaces what `into` holds.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] when the row group is damaged, [`Error::Io`],
-    /// [`Error::UnsupportedVersion`].
-    pub(crate) fn decode(
-        &self,
-        run: &SegmentRun,
-        range: TimeRange,
-        into: &mut Samples,
-    ) -> Result<()> {
-        let mut times = Vec::new();
-        self.clocks()?
-            .decode(run.group.clock, &mut times)
-            .map_err(|malformed| self.malformed(Section::Clocks, malformed))?;
-        let bytes = self.group_bytes(run.set, run.group_index, &run.group)?;
-        let bad = |malformed| self.malformed_group(&run.group, malformed);
-        let body = body_of(&bytes);
-        let cells = row_group::cells(body, times.len(), run.columns, run.column).map_err(bad)?;
-        chunk::decode(cells.chunk, cells.count, &mut into.values).map_err(bad)?;
-        into.timestamps.clear();
-        let times = times.as_slice();
-        match &cells.present {
-            None => into.timestamps.extend(times.iter().map(|at| Timestamp::from_millis(*at))),
-            Some(present) => {
-                for (start, end) in present {
-                    let run = times.get(*start as usize..*end as usize).unwrap_or_default();
-                    into.timestamps.extend(run.iter().map(|at| Timestamp::from_millis(*at)));
-                }
-            }
-        }
-        let from = into.timestamps.partition_point(|at| *at < range.start);
-        let to = into.timestamps.partition_point(|at| *at <= range.end).max(from);
-        clip(&mut into.timestamps, from, to);
-        match &mut into.values {
-            Values::Ints(values) => clip(values, from, to),
-            Values::Floats(values) => clip(values, from, to),
-            Values::Mixed(values) => clip(values, from, to),
-        }
-        Ok(())
+        self.index()?.labels(set)
     }
 
     /// The row groups of a set, in time order. Only their bounds are looked at.
@@ -592,14 +223,12 @@ impl Segment {
     /// # Errors
     /// [`Error::Corrupt`] when the index breaks a rule of the format.
     pub(crate) fn row_groups(&self, set: u32) -> Result<Vec<RowGroup>> {
-        let clocks = self.clocks()?;
-        let bounds = |(index, group): (usize, GroupRef)| {
-            let bounds = clocks.bounds(group.clock);
-            let bounds = bounds.map_err(|bad| self.malformed(Section::Clocks, bad))?;
-            let (rows, first, last) = (bounds.count, bounds.first, bounds.last);
-            Ok(RowGroup { rows, first, last, set, index, group })
-        };
-        self.groups(set)?.into_iter().enumerate().map(bounds).collect()
+        let mut groups = Vec::new();
+        self.index()?.each_group(set, |group| {
+            groups.push(group);
+            Ok(())
+        })?;
+        Ok(groups)
     }
 
     /// The rows of a row group; `labels` are those of its set.
@@ -608,35 +237,31 @@ impl Segment {
     /// [`Error::Corrupt`] when the row group is damaged, [`Error::Io`],
     /// [`Error::UnsupportedVersion`].
     pub(crate) fn rows(&self, labels: &Labels, group: &RowGroup) -> Result<SetRows> {
-        let RowGroup { set, index, group, .. } = group;
-        let bytes = self.group_bytes(*set, *index, group)?;
+        let bytes = self.group_bytes(group, true)?;
         let (timestamps, columns, cells) = self.all_cells(group, &bytes)?;
         let mut column_rows = Vec::with_capacity(columns.len());
-        for (column, cells) in columns.iter().zip(cells) {
+        for (Column { name, kind }, cells) in columns.iter().zip(cells) {
             let mut values = Values::default();
             chunk::decode(cells.chunk, cells.count, &mut values)
                 .map_err(|malformed| self.malformed_group(group, malformed))?;
             let present = cells
                 .present
-                .map(|present| present.into_iter().flat_map(|(start, end)| start..end).collect());
-            let name = self.text(column.name)?;
-            column_rows.push(ColumnRows { name, kind: column.kind, present, values });
+                .map(|present| present.runs().flatten().map(|row| row as u32).collect());
+            column_rows.push(ColumnRows { name: name.clone(), kind: *kind, present, values });
         }
         Ok(SetRows { labels: labels.clone(), timestamps, columns: column_rows })
     }
 
     /// Timestamps, columns and their cells of a row group.
-    fn all_cells<'b>(
+    pub(super) fn all_cells<'b>(
         &self,
-        group: &GroupRef,
+        group: &RowGroup,
         bytes: &'b [u8],
-    ) -> Result<(Vec<i64>, &[ColumnRef], Vec<Cells<'b>>)> {
+    ) -> Result<(Vec<i64>, &[Column], Vec<Cells<'b>>)> {
         let bad = |malformed| self.malformed_group(group, malformed);
         let mut times = Vec::new();
-        self.clocks()?
-            .decode(group.clock, &mut times)
-            .map_err(|malformed| self.malformed(Section::Clocks, malformed))?;
-        let columns = self.column_refs(group.columns)?;
+        self.decode_clock(group.group.clock, &mut times)?;
+        let columns = self.columns_of_list(group.group.columns)?;
         if times.len().saturating_mul(columns.len()) > GROUP_CELLS_MAX {
             return Err(bad(Malformed::Bytes("a row group has too many cells")));
         }
@@ -645,15 +270,39 @@ impl Segment {
         Ok((times, columns, cells))
     }
 
+    /// The columns of a set, sorted by name, with the kind they had last.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when there is no such set or the index breaks a rule of the format.
+    pub(crate) fn columns(&self, set: u32) -> Result<Vec<Column>> {
+        let mut kinds = BTreeMap::new();
+        for list in self.column_lists(set, &TimeRange::ALL)? {
+            let columns = self.columns_of_list(list)?.iter();
+            kinds.extend(columns.map(|column| (column.name.clone(), column.kind)));
+        }
+        Ok(kinds.into_iter().map(|(name, kind)| Column { name, kind }).collect())
+    }
+
+    /// Numbers of the lists of columns of a set's row groups in a range, oldest first, without
+    /// repetition next to each other.
+    ///
+    /// # Errors
+    /// As [`Segment::columns`].
+    pub(crate) fn column_lists(&self, set: u32, range: &TimeRange) -> Result<Vec<u32>> {
+        let groups = self.row_groups(set)?.into_iter();
+        let near = groups.filter(|group| group.range().overlaps(range));
+        let mut lists: Vec<u32> = near.map(|group| group.columns()).collect();
+        lists.dedup();
+        Ok(lists)
+    }
+
     /// Shows each chunk of a row group with the number of its values.
     pub(super) fn visit_chunks(
         &self,
-        set: u32,
-        index: usize,
-        group: &GroupRef,
+        group: &RowGroup,
         mut visit: impl FnMut(&[u8], usize) -> Decoded<()>,
     ) -> Result<()> {
-        let bytes = self.group_bytes(set, index, group)?;
+        let bytes = self.group_bytes(group, true)?;
         let (_, _, cells) = self.all_cells(group, &bytes)?;
         cells
             .iter()
@@ -672,163 +321,56 @@ impl Segment {
     /// Checks the checksum of every row group, without decoding, and hands over each error.
     pub(crate) fn check_groups(&self, found: &mut dyn FnMut(Error)) {
         for set in 0..self.sets() {
-            match self.groups(set) {
+            match self.row_groups(set) {
                 Ok(groups) => groups
                     .iter()
-                    // Past the memory of checks: the bytes are to be seen as they are now.
-                    .filter_map(|group| self.group_bytes(set, usize::MAX, group).err())
+                    // The bytes are to be seen as they are now.
+                    .filter_map(|group| self.group_bytes(group, false).err())
                     .for_each(&mut *found),
                 Err(error) => found(error),
             }
         }
     }
 
-    /// Checks every checksum, decodes everything, and compares what is stored twice.
+    /// The sections, ready to be looked up.
+    pub(super) fn index(&self) -> Result<Index<'_>> {
+        Index::parse(self)
+    }
+
+    /// Decodes a clock; replaces what `into` holds.
+    pub(super) fn decode_clock(&self, clock: u32, into: &mut Vec<i64>) -> Result<()> {
+        let decoded = self.index()?.clocks.decode(clock, into);
+        decoded.map_err(|malformed| self.malformed(Section::Clocks, malformed))
+    }
+
+    /// Names of a list of labels.
+    pub(super) fn label_list(&self, list: u32) -> Result<&LabelNames> {
+        self.label_lists.get(list as usize).map(Vec::as_slice).ok_or_else(|| {
+            self.malformed(Section::Sets, Malformed::Bytes("a list of labels does not exist"))
+        })
+    }
+
+    /// A list of columns.
     ///
     /// # Errors
-    /// The first damage found, as [`Segment::rows`].
-    pub(crate) fn verify(&self) -> Result<()> {
-        self.verify_lists()?;
-        let mut samples = 0_u64;
-        let mut groups = 0_u64;
-        let mut next = HEADER_LEN;
-        let mut previous: Option<Labels> = None;
-        let (mut first, mut last) = (i64::MAX, i64::MIN);
-        for set in 0..self.sets() {
-            let bad_set = |what| self.malformed(Section::Sets, Malformed::Bytes(what));
-            let labels = self.labels(set)?;
-            if previous.as_ref().is_some_and(|previous| *previous >= labels) {
-                return Err(bad_set("the sets are not sorted by labels"));
-            }
-            previous = Some(labels);
-            let mut newest = i64::MIN;
-            for group in self.groups(set)? {
-                let bad = |malformed| self.malformed_group(&group, malformed);
-                if group.offset != next {
-                    return Err(bad_set("the row groups do not follow each other"));
-                }
-                next = group.offset.saturating_add(u64::from(group.len));
-                // Past the memory of checks: the bytes are to be seen as they are now.
-                let bytes = self.group_bytes(set, usize::MAX, &group)?;
-                let (times, _, all_cells) = self.all_cells(&group, &bytes)?;
-                let (start, end) = (times.first().copied(), times.last().copied());
-                if start.is_none_or(|start| start <= newest) {
-                    return Err(bad_set("the row groups of a set are not in time order"));
-                }
-                newest = end.unwrap_or(newest);
-                (first, last) = (first.min(start.unwrap_or(first)), last.max(newest));
-                let mut values = Values::default();
-                for cells in all_cells {
-                    chunk::decode(cells.chunk, cells.count, &mut values).map_err(bad)?;
-                    let stored = chunk::stored_summary(cells.chunk, cells.count).map_err(bad)?;
-                    if let Some(stored) = stored
-                        && !chunk::summarize(&values)
-                            .is_some_and(|real| chunk::is_same_summary(&stored, &real))
-                    {
-                        return Err(bad(Malformed::Bytes("a summary is not that of its values")));
-                    }
-                    samples = samples.saturating_add(cells.count as u64);
-                }
-                groups = groups.saturating_add(1);
-            }
-        }
-        let counts_match = samples == self.info.samples && groups == self.footer.groups;
-        let bounds_match = groups == 0 || (first, last) == (self.info.first, self.info.last);
-        if !counts_match || !bounds_match || next != self.footer.groups_end {
-            let offset = self.info.len.saturating_sub(FOOTER_LEN.saturating_add(TRAILER_LEN));
-            return Err(Error::corrupt(&self.path, offset, "the footer does not fit the data"));
-        }
-        Ok(())
+    /// [`Error::Corrupt`] when there is none of that number.
+    pub(crate) fn columns_of_list(&self, list: u32) -> Result<&Arc<[Column]>> {
+        self.column_list(list).map(|list| &list.columns)
     }
 
-    /// Checks symbols, postings and clocks against what they are derived from.
-    fn verify_lists(&self) -> Result<()> {
-        let mut previous: Option<Text> = None;
-        for rank in 0..self.symbols_len() {
-            let symbol = self.text(rank)?;
-            if previous.as_ref().is_some_and(|previous| *previous >= symbol) {
-                let malformed = Malformed::Bytes("the symbols are not sorted");
-                return Err(self.malformed(Section::Symbols, malformed));
-            }
-            previous = Some(symbol);
-        }
-        let mut postings = crate::segment::postings::PostingsBuilder::default();
-        for set in 0..self.sets() {
-            let (names, values) = self.label_ranks(set)?;
-            for ((name, _), value) in names.iter().zip(values) {
-                postings.add_label(set, *name, value);
-            }
-            for list in self.column_lists(set, &TimeRange::ALL)? {
-                for column in self.column_refs(list)? {
-                    postings.add_metric(set, column.name);
-                }
-            }
-        }
-        let mut expected = Vec::new();
-        let fits = postings.finish(&mut expected).is_some();
-        if !fits || expected != self.source.section(&self.footer, Section::Postings) {
-            let malformed = Malformed::Bytes("the postings are not those of the sets");
-            return Err(self.malformed(Section::Postings, malformed));
-        }
-        let clocks = self.clocks()?;
-        let mut times = Vec::new();
-        for clock in 0..clocks.len() {
-            clocks
-                .decode(clock, &mut times)
-                .map_err(|malformed| self.malformed(Section::Clocks, malformed))?;
-        }
-        Ok(())
-    }
-
-    // What follows reads the sections, and says where in the file damage is.
-
-    fn symbols(&self) -> Result<Symbols<'_>> {
-        Symbols::parse(self.source.section(&self.footer, Section::Symbols))
-            .map_err(|malformed| self.malformed(Section::Symbols, malformed))
-    }
-
-    fn symbols_len(&self) -> u32 {
-        self.symbols().map_or(0, |symbols| symbols.len())
-    }
-
-    fn text(&self, rank: u32) -> Result<Text> {
-        self.symbols()?.get(rank).map_err(|malformed| self.malformed(Section::Symbols, malformed))
-    }
-
-    fn texts(&self, ranks: impl IntoIterator<Item = u32>) -> Result<Vec<Text>> {
-        ranks.into_iter().map(|rank| self.text(rank)).collect()
-    }
-
-    fn rank(&self, text: &str) -> Result<Option<u32>> {
-        self.symbols()?.find(text).map_err(|malformed| self.malformed(Section::Symbols, malformed))
-    }
-
-    fn postings(&self) -> Result<Postings<'_>> {
-        Postings::parse(self.source.section(&self.footer, Section::Postings))
-            .map_err(|malformed| self.malformed(Section::Postings, malformed))
-    }
-
-    fn clocks(&self) -> Result<Clocks<'_>> {
-        Clocks::parse(self.source.section(&self.footer, Section::Clocks))
-            .map_err(|malformed| self.malformed(Section::Clocks, malformed))
-    }
-
-    fn table(&self, section: Section) -> Result<Table<'_>> {
-        Table::parse(self.source.section(&self.footer, section))
-            .map_err(|malformed| self.malformed(section, malformed))
-    }
-
-    fn column_refs(&self, list: u32) -> Result<&[ColumnRef]> {
-        self.column_lists.get(list as usize).map(Vec::as_slice).ok_or_else(|| {
+    pub(super) fn column_list(&self, list: u32) -> Result<&ColumnList> {
+        self.column_lists.get(list as usize).ok_or_else(|| {
             self.malformed(Section::Sets, Malformed::Bytes("a list of columns does not exist"))
         })
     }
 
-    pub(super) fn groups(&self, set: u32) -> Result<Vec<GroupRef>> {
-        self.table(Section::Sets)?
-            .get(set)
-            .and_then(|entry| sets::groups(entry, self.footer.groups_end))
-            .map_err(|malformed| self.malformed(Section::Sets, malformed))
+    /// How many lists of columns there are.
+    pub(super) fn column_lists_len(&self) -> usize {
+        self.column_lists.len()
+    }
+
+    pub(super) fn section(&self, section: Section) -> &[u8] {
+        self.source.section(&self.footer, section)
     }
 
     /// How many sets there are.
@@ -836,35 +378,24 @@ impl Segment {
         self.checked.len() as u32
     }
 
-    fn range(&self) -> TimeRange {
+    /// The time between the oldest and the newest row.
+    pub(crate) fn range(&self) -> TimeRange {
         TimeRange::new(
             Timestamp::from_millis(self.info.first),
             Timestamp::from_millis(self.info.last),
         )
     }
 
-    /// Whether all of the segment lies in a range.
-    fn lies_in(&self, range: &TimeRange) -> bool {
-        range.contains(self.range().start) && range.contains(self.range().end)
-    }
-
-    fn overlaps(&self, clock: u32, range: &TimeRange) -> Result<bool> {
-        let bounds = self
-            .clocks()?
-            .bounds(clock)
-            .map_err(|malformed| self.malformed(Section::Clocks, malformed))?;
-        let first = Timestamp::from_millis(bounds.first);
-        Ok(TimeRange::new(first, Timestamp::from_millis(bounds.last)).overlaps(range))
-    }
-
-    /// The bytes of a row group, its checksum included and checked.
-    fn group_bytes(&self, set: u32, index: usize, group: &GroupRef) -> Result<Cow<'_, [u8]>> {
+    /// The bytes of a row group, its checksum included and checked; `from_memory` when a check
+    /// that was made before is enough.
+    pub(super) fn group_bytes(&self, group: &RowGroup, from_memory: bool) -> Result<Cow<'_, [u8]>> {
+        let GroupRef { offset, len, .. } = group.group;
         let bytes = self
             .source
-            .bytes(group.offset, u64::from(group.len))
+            .bytes(offset, u64::from(len))
             .map_err(|error| Error::io("read", &self.path, error))?;
-        let memory = if self.source.is_mapped() && index < REMEMBERED_GROUPS {
-            self.checked.get(set as usize).map(|bits| (bits, 1_u64.wrapping_shl(index as u32)))
+        let memory = if from_memory && self.source.is_mapped() && group.index < REMEMBERED_GROUPS {
+            self.checked.get(group.set as usize).map(|bits| (bits, 1_u64.wrapping_shl(group.index)))
         } else {
             None
         };
@@ -875,9 +406,9 @@ impl Segment {
         }
         let mut reader = ByteReader::new(&bytes);
         let crc = reader.fixed_u32().map_err(|malformed| self.malformed_group(group, malformed))?;
-        if salted_crc32(self.info.id, group.offset, reader.rest()) != crc {
+        if salted_crc32(self.info.id, offset, reader.rest()) != crc {
             let what = "the row group's checksum differs";
-            return Err(Error::corrupt(&self.path, group.offset, what));
+            return Err(Error::corrupt(&self.path, offset, what));
         }
         if let Some((bits, bit)) = memory {
             bits.fetch_or(bit, Ordering::Relaxed);
@@ -885,13 +416,54 @@ impl Segment {
         Ok(bytes)
     }
 
-    fn malformed(&self, section: Section, malformed: Malformed) -> Error {
+    pub(super) fn malformed(&self, section: Section, malformed: Malformed) -> Error {
         malformed_at(&self.path, self.footer.place(section).offset, malformed)
     }
 
-    fn malformed_group(&self, group: &GroupRef, malformed: Malformed) -> Error {
-        malformed_at(&self.path, group.offset, malformed)
+    pub(super) fn malformed_group(&self, group: &RowGroup, malformed: Malformed) -> Error {
+        malformed_at(&self.path, group.group.offset, malformed)
     }
+}
+
+fn read_label_lists(index: &Index<'_>) -> Result<Vec<Vec<(u32, Text)>>> {
+    let mut all = Vec::new();
+    for list in 0..index.label_names.len() {
+        let names = index
+            .label_names
+            .get(list)
+            .and_then(|entry| lists::label_names(entry, index.symbols.len(), LABELS_MAX))
+            .map_err(|malformed| index.segment.malformed(Section::LabelNames, malformed))?;
+        let named = names.into_iter().map(|name| Ok((name, index.text(name)?)));
+        all.push(named.collect::<Result<_>>()?);
+    }
+    Ok(all)
+}
+
+fn read_column_lists(index: &Index<'_>) -> Result<Vec<ColumnList>> {
+    let mut all = Vec::new();
+    // Many lists have the same names, and a long one is not to be there many times.
+    let mut texts: HashMap<u32, Text> = HashMap::new();
+    for list in 0..index.columns.len() {
+        let refs = index
+            .columns
+            .get(list)
+            .and_then(|entry| lists::columns(entry, index.symbols.len(), GROUP_COLUMNS_MAX))
+            .map_err(|malformed| index.segment.malformed(Section::Columns, malformed))?;
+        let mut columns = Vec::with_capacity(refs.len());
+        for column in &refs {
+            let name = match texts.get(&column.name) {
+                Some(name) => name.clone(),
+                None => {
+                    let name = index.text(column.name)?;
+                    texts.insert(column.name, name.clone());
+                    name
+                }
+            };
+            columns.push(Column { name, kind: column.kind });
+        }
+        all.push(ColumnList { refs, columns: columns.into() });
+    }
+    Ok(all)
 }
 
 fn info_of(footer: &Footer, len: u64, crc: u32) -> SegmentInfo {
@@ -920,12 +492,6 @@ fn malformed_at(path: &Path, offset: u64, malformed: Malformed) -> Error {
 }
 
 /// A row group without its checksum.
-fn body_of(bytes: &[u8]) -> &[u8] {
+pub(super) fn body_of(bytes: &[u8]) -> &[u8] {
     bytes.get(GROUP_CRC_LEN as usize..).unwrap_or_default()
-}
-
-/// Keeps a range of a list.
-fn clip<T>(list: &mut Vec<T>, from: usize, to: usize) {
-    list.truncate(to);
-    list.drain(..from.min(list.len()));
 }

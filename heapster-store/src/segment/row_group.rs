@@ -1,18 +1,71 @@
 //! Row groups: the chunks of a run of rows of one set, and which rows each column has.
 
+use std::ops::Range;
+
 use crate::chunk::{self, Effort, chunk_len_max};
 use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
 use crate::rows::SetRows;
 
 /// One column of a row group: its rows and its chunk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Cells<'a> {
-    /// Runs of rows that have a value, start included, end excluded; `None` when every row has one.
-    pub present: Option<Vec<(u32, u32)>>,
+    /// The rows that have a value; `None` when every row has one.
+    pub present: Option<Present<'a>>,
     /// How many values there are.
     pub count: usize,
     /// The values.
     pub chunk: &'a [u8],
+}
+
+/// Rows that have a value: some but not all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Present<'a> {
+    /// The first of them.
+    pub first: usize,
+    /// The last of them.
+    pub last: usize,
+    runs: PresentRuns<'a>,
+}
+
+impl<'a> Present<'a> {
+    /// Runs of rows that have a value, rising.
+    pub(super) fn runs(&self) -> impl Iterator<Item = Range<usize>> + use<'a> {
+        let mut runs = self.runs;
+        // They were read once before, so none is malformed.
+        std::iter::from_fn(move || runs.next().ok().flatten())
+    }
+}
+
+/// Reads runs of rows that have a value.
+#[derive(Clone, Copy, Debug)]
+struct PresentRuns<'a> {
+    reader: ByteReader<'a>,
+    rows: usize,
+    at: usize,
+}
+
+impl PresentRuns<'_> {
+    fn next(&mut self) -> Decoded<Option<Range<usize>>> {
+        let left = self.rows.saturating_sub(self.at);
+        if left == 0 {
+            return Ok(None);
+        }
+        let absent = self.reader.len_up_to(left)?;
+        if absent == 0 && self.at > 0 {
+            return Err(Malformed::Bytes("a run of missing rows is empty"));
+        }
+        let start = self.at.saturating_add(absent);
+        self.at = start;
+        if start == self.rows {
+            return Ok(None);
+        }
+        let present = self.reader.len_up_to(self.rows.saturating_sub(start))?;
+        if present == 0 {
+            return Err(Malformed::Bytes("a run of present rows is empty"));
+        }
+        self.at = start.saturating_add(present);
+        Ok(Some(start..self.at))
+    }
 }
 
 /// The body of a row group: what follows its checksum.
@@ -48,29 +101,6 @@ fn put_present(present: &[u32], rows: usize, out: &mut Vec<u8>) {
     if end < rows as u64 {
         put_u64(out, (rows as u64).wrapping_sub(end));
     }
-}
-
-fn get_present(reader: &mut ByteReader<'_>, rows: usize) -> Decoded<Vec<(u32, u32)>> {
-    let mut runs = Vec::new();
-    let mut at = 0_usize;
-    while at < rows {
-        let absent = reader.len_up_to(rows.saturating_sub(at))?;
-        if absent == 0 && at > 0 {
-            return Err(Malformed::Bytes("a run of missing rows is empty"));
-        }
-        at = at.saturating_add(absent);
-        if at == rows {
-            break;
-        }
-        let present = reader.len_up_to(rows.saturating_sub(at))?;
-        if present == 0 {
-            return Err(Malformed::Bytes("a run of present rows is empty"));
-        }
-        let end = at.saturating_add(present);
-        runs.push((at as u32, end as u32));
-        at = end;
-    }
-    Ok(runs)
 }
 
 /// Finds the cells of the `index`-th of `columns` columns.
@@ -114,12 +144,16 @@ fn read_cells(bytes: &[u8], rows: usize, is_sparse: bool) -> Decoded<Cells<'_>> 
     if !is_sparse {
         return Ok(Cells { present: None, count: rows, chunk: bytes });
     }
-    let mut reader = ByteReader::new(bytes);
-    let present = get_present(&mut reader, rows)?;
-    let count =
-        present.iter().map(|(start, end)| end.saturating_sub(*start) as usize).sum::<usize>();
+    let runs = PresentRuns { reader: ByteReader::new(bytes), rows, at: 0 };
+    let (mut all, mut count, mut first, mut last) = (runs, 0_usize, rows, 0_usize);
+    while let Some(run) = all.next()? {
+        first = first.min(run.start);
+        last = run.end.saturating_sub(1);
+        count = count.saturating_add(run.len());
+    }
     if count == 0 || count == rows {
         return Err(Malformed::Bytes("a sparse column has no row or all of them"));
     }
-    Ok(Cells { present: Some(present), count, chunk: reader.rest() })
+    let present = Some(Present { first, last, runs });
+    Ok(Cells { present, count, chunk: all.reader.rest() })
 }

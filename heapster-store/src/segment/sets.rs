@@ -16,7 +16,7 @@ pub(super) struct GroupRef {
     pub columns: u32,
 }
 
-/// A set as a segment knows it.
+/// A set that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SetRef {
     /// Number of its list of label names.
@@ -44,43 +44,71 @@ pub(super) fn put(set: &SetRef, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads the label part of a set: the number of the list of names, and the ranks of the values.
-pub(super) fn labels(entry: &[u8]) -> Decoded<(u32, Vec<u32>)> {
-    let mut reader = ByteReader::new(entry);
-    let label_names = reader.u32_up_to(u32::MAX)?;
-    // Each takes at least a byte, so a wrong count costs no more memory than the file has bytes.
-    let count = reader.len_up_to(LABELS_MAX.min(reader.rest().len()))?;
-    let values = (0..count).map(|_| reader.u32_up_to(u32::MAX)).collect::<Decoded<_>>()?;
-    Ok((label_names, values))
+/// A set as it is written: read front to back, nothing copied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SetEntry<'a> {
+    /// Number of its list of label names.
+    pub label_names: u32,
+    /// How many labels it has.
+    pub labels: usize,
+    /// The ranks of their values, and what follows.
+    rest: ByteReader<'a>,
 }
 
-/// Reads the row groups of a set. `groups_end` is where the row groups of the file end.
-pub(super) fn groups(entry: &[u8], groups_end: u64) -> Decoded<Vec<GroupRef>> {
-    let mut reader = ByteReader::new(entry);
-    reader.u64()?;
-    for _ in 0..reader.len_up_to(LABELS_MAX)? {
-        reader.u64()?;
+impl<'a> SetEntry<'a> {
+    pub(super) fn parse(entry: &'a [u8]) -> Decoded<Self> {
+        let mut reader = ByteReader::new(entry);
+        let label_names = reader.u32_up_to(u32::MAX)?;
+        let labels = reader.len_up_to(LABELS_MAX)?;
+        Ok(Self { label_names, labels, rest: reader })
     }
-    let mut groups = Vec::new();
-    let mut end = HEADER_LEN;
-    while !reader.rest().is_empty() {
-        let offset = end.checked_add(reader.u64()?);
-        let len = reader.u32_up_to(u32::MAX)?;
-        let clock = reader.u32_up_to(u32::MAX)?;
-        let columns = reader.u32_up_to(u32::MAX)?;
-        let bounds = offset.and_then(|start| Some((start, start.checked_add(u64::from(len))?)));
-        let Some((offset, group_end)) = bounds.filter(|(_, group_end)| *group_end <= groups_end)
-        else {
-            return Err(Malformed::Bytes("a row group lies outside the file's row groups"));
-        };
-        if u64::from(len) <= GROUP_CRC_LEN {
-            return Err(Malformed::Bytes("a row group is empty"));
+
+    /// The rank of the value of each label.
+    pub(super) fn label_values(&self) -> impl Iterator<Item = Decoded<u32>> + use<'a> {
+        let mut reader = self.rest;
+        (0..self.labels).map(move |_| reader.u32_up_to(u32::MAX))
+    }
+
+    /// The row groups, in time order; at least one. `groups_end` is where the row groups of the
+    /// file end.
+    pub(super) fn groups(
+        &self,
+        groups_end: u64,
+    ) -> Decoded<impl Iterator<Item = Decoded<GroupRef>> + use<'a>> {
+        let mut reader = self.rest;
+        for _ in 0..self.labels {
+            reader.u64()?;
         }
-        groups.push(GroupRef { offset, len, clock, columns });
-        end = group_end;
+        if reader.rest().is_empty() {
+            return Err(Malformed::Bytes("a set has no row group"));
+        }
+        let mut end = HEADER_LEN;
+        Ok(std::iter::from_fn(move || {
+            if reader.rest().is_empty() {
+                return None;
+            }
+            let group = group(&mut reader, &mut end, groups_end);
+            if group.is_err() {
+                reader = ByteReader::new(&[]);
+            }
+            Some(group)
+        }))
     }
-    if groups.is_empty() {
-        return Err(Malformed::Bytes("a set has no row group"));
+}
+
+/// Reads a row group that begins at or after `end`, and moves that to its end.
+fn group(reader: &mut ByteReader<'_>, end: &mut u64, groups_end: u64) -> Decoded<GroupRef> {
+    let offset = end.checked_add(reader.u64()?);
+    let len = reader.u32_up_to(u32::MAX)?;
+    let clock = reader.u32_up_to(u32::MAX)?;
+    let columns = reader.u32_up_to(u32::MAX)?;
+    let bounds = offset.and_then(|start| Some((start, start.checked_add(u64::from(len))?)));
+    let Some((offset, group_end)) = bounds.filter(|(_, group_end)| *group_end <= groups_end) else {
+        return Err(Malformed::Bytes("a row group lies outside the file's row groups"));
+    };
+    if u64::from(len) <= GROUP_CRC_LEN {
+        return Err(Malformed::Bytes("a row group is empty"));
     }
-    Ok(groups)
+    *end = group_end;
+    Ok(GroupRef { offset, len, clock, columns })
 }

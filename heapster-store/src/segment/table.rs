@@ -32,6 +32,11 @@ impl<'a> Table<'a> {
         (self.offsets.len() / 4) as u32
     }
 
+    /// The bytes of all entries.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub(super) fn get(&self, index: u32) -> Decoded<&'a [u8]> {
         let end = fixed_u32_at(self.offsets, index as usize).ok_or(OUTSIDE)?;
         let start = match index.checked_sub(1) {

@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use heapster_core::storage::{Columns, Samples, Selector, Values};
+use heapster_core::storage::{Column, Columns, Samples, Selector, Values};
 use heapster_core::{Labels, Matcher, MetricKind, Text, TimeRange, Timestamp, Value};
 use proptest::prelude::*;
 
@@ -174,35 +174,50 @@ fn rows_of(segment: &Segment, set: u32) -> Result<Vec<SetRows>> {
     groups.iter().map(|group| segment.rows(&labels, group)).collect()
 }
 
+/// Calls `each` with every column of every row group that a selector finds.
+fn each_column(
+    segment: &Segment,
+    selector: &Selector,
+    mut each: impl FnMut(Labels, &Column, GroupColumn<'_>) -> Result<()>,
+) -> Result<()> {
+    for group in &segment.find(selector, &[])?.groups {
+        let columns = segment.columns_of_list(group.columns())?;
+        for (column, named) in columns.iter().enumerate() {
+            let columns = columns.len();
+            each(
+                segment.labels(group.set)?,
+                named,
+                GroupColumn { segment, group, columns, column },
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads everything in every way there is; the ways must agree.
 fn read_all(segment: &Segment) -> Result<Cells> {
     let mut rows = Vec::new();
-    let mut streamed = Vec::new();
-    let mut samples = Samples::default();
     for set in segment.select(&all())? {
-        let of_set = rows_of(segment, set)?;
-        for column in segment.columns(set)? {
-            for run in segment.runs(set, &column.name, TimeRange::ALL)? {
-                segment.decode(&run, TimeRange::ALL, &mut samples)?;
-                if let Some(summary) = &run.run.summary {
-                    let real = summarize(&samples.values).unwrap();
-                    assert!(is_same_summary(summary, &real), "{summary:?} {real:?}");
-                    assert_eq!(Some(&run.run.first), samples.timestamps.first());
-                    assert_eq!(Some(&run.run.last), samples.timestamps.last());
-                }
-                let labels = segment.labels(set)?;
-                streamed.extend(samples.iter().map(|(at, value)| {
-                    ((labels.clone(), column.name.clone(), at.as_millis()), value)
-                }));
-            }
-        }
-        rows.extend(of_set);
+        rows.extend(rows_of(segment, set)?);
     }
     let cells = cells_of(&rows);
-    let streamed: BTreeMap<_, _> = streamed.into_iter().collect();
-    let stored: BTreeMap<_, _> =
-        cells.iter().map(|(key, (_, value))| (key.clone(), *value)).collect();
-    assert_eq!(stored, streamed);
+    let mut streamed = BTreeMap::new();
+    let (clocks, mut samples) = (ClockCache::default(), Samples::default());
+    each_column(segment, &all(), |labels, column, of_group| {
+        let run = of_group.run(&TimeRange::ALL, &clocks)?;
+        of_group.decode(&TimeRange::ALL, &clocks, &mut samples)?;
+        if let Some(summary) = &run.summary {
+            let real = summarize(&samples.values).unwrap();
+            assert!(is_same_summary(summary, &real), "{summary:?} {real:?}");
+            assert_eq!(Some(&run.first), samples.timestamps.first());
+            assert_eq!(Some(&run.last), samples.timestamps.last());
+        }
+        streamed.extend(samples.iter().map(|(at, value)| {
+            ((labels.clone(), column.name.clone(), at.as_millis()), (column.kind, value))
+        }));
+        Ok(())
+    })?;
+    assert_eq!(cells, streamed);
     segment.verify()?;
     Ok(cells)
 }
@@ -289,7 +304,8 @@ fn some_sets() -> impl Strategy<Value = Vec<SetRows>> {
 
 fn matcher() -> impl Strategy<Value = Matcher> {
     let name = prop::sample::select(vec!["app", "pod", "type", "absent"]);
-    let pattern = prop::sample::select(vec![".*", ".+", "web-.", "a|", "ü", "nothing"]);
+    let patterns = vec![".*", ".+", "web-.", "web-.*", ".*1", "a|", "a|b|c", "ü", "nothing"];
+    let pattern = prop::sample::select(patterns);
     (name, label_value(), pattern, 0..4_u8).prop_map(|(name, value, pattern, op)| match op {
         0 => Matcher::equal(name, value),
         1 => Matcher::not_equal(name, value),
@@ -354,11 +370,11 @@ proptest! {
         let names = expected.iter().flat_map(|rows| &rows.columns)
             .map(|column| column.name.clone())
             .filter(|name| selector.columns.contains(name)).collect();
-        prop_assert_eq!(segment.column_names(&selector).unwrap(), sorted(names));
+        prop_assert_eq!(segment.column_names(&selector, &[]).unwrap(), sorted(names));
         let names = labels.iter().flatten().map(|label| label.name.clone()).collect();
-        prop_assert_eq!(segment.label_names(&selector).unwrap(), sorted(names));
+        prop_assert_eq!(segment.label_names(&selector, &[]).unwrap(), sorted(names));
         let values = labels.iter().filter_map(|labels| labels.get("pod").cloned()).collect();
-        prop_assert_eq!(segment.label_values("pod", &selector).unwrap(), sorted(values));
+        prop_assert_eq!(segment.label_values("pod", &selector, &[]).unwrap(), sorted(values));
     }
 
     #[test]
@@ -367,20 +383,21 @@ proptest! {
         let segment = open(&bytes, &info, false).unwrap();
         let range = TimeRange::new(Timestamp::from_millis(start), Timestamp::from_millis(start + len));
         let mut found = BTreeMap::new();
-        let mut samples = Samples::default();
-        for set in segment.select(&all()).unwrap() {
-            for column in segment.columns(set).unwrap() {
-                for run in segment.runs(set, &column.name, range).unwrap() {
-                    segment.decode(&run, range, &mut samples).unwrap();
-                    prop_assert_eq!(samples.timestamps.len(), samples.values.len());
-                    for (at, value) in samples.iter() {
-                        prop_assert!(run.run.first <= at && at <= run.run.last);
-                        let key = (segment.labels(set).unwrap(), column.name.clone(), at.as_millis());
-                        found.insert(key, value);
-                    }
-                }
+        let (clocks, mut samples) = (ClockCache::default(), Samples::default());
+        let in_range = Selector { range, ..all() };
+        each_column(&segment, &in_range, |labels, column, of_group| {
+            let run = of_group.run(&range, &clocks).unwrap();
+            of_group.decode(&range, &clocks, &mut samples).unwrap();
+            assert_eq!(samples.timestamps.len(), samples.values.len());
+            assert_eq!(of_group.count(&range, &clocks).unwrap(), samples.values.len() as u64);
+            let last = of_group.last(&range, &clocks, &mut Values::default()).unwrap();
+            assert_eq!(last, samples.iter().next_back());
+            for (at, value) in samples.iter() {
+                assert!(run.first <= at && at <= run.last);
+                found.insert((labels.clone(), column.name.clone(), at.as_millis()), value);
             }
-        }
+            Ok(())
+        }).unwrap();
         let expected: BTreeMap<_, _> = cells_of(&rows).into_iter()
             .filter(|((_, _, at), _)| range.contains(Timestamp::from_millis(*at)))
             .map(|(key, (_, value))| (key, value)).collect();
@@ -409,21 +426,23 @@ proptest! {
 fn read_leniently(segment: &Segment) -> Result<()> {
     let mut samples = Samples::default();
     for text in ["", "web-1", "app", "pod"] {
-        let _ = segment.label_values(text, &all());
-        let matchers = vec![Matcher::not_equal("pod", text), Matcher::regex("app", ".*").unwrap()];
+        let _ = segment.label_values(text, &all(), &[]);
+        let matchers = vec![Matcher::not_equal("pod", text), Matcher::regex("app", ".*b").unwrap()];
         let _ = segment.select(&Selector { matchers, ..all() });
     }
-    let _ = segment.label_names(&all());
-    let _ = segment.column_names(&all());
+    let _ = segment.label_names(&all(), &[]);
+    let _ = segment.column_names(&all(), &[]);
     for set in segment.select(&all())? {
         let _ = rows_of(segment, set);
-        for column in segment.columns(set)? {
-            for run in segment.runs(set, &column.name, TimeRange::ALL)? {
-                let _ = segment.decode(&run, TimeRange::ALL, &mut samples);
-            }
-        }
     }
-    Ok(())
+    let clocks = ClockCache::default();
+    each_column(segment, &all(), |_, _, of_group| {
+        let _ = of_group.run(&TimeRange::ALL, &clocks);
+        let _ = of_group.count(&TimeRange::ALL, &clocks);
+        let _ = of_group.last(&TimeRange::ALL, &clocks, &mut samples.values);
+        let _ = of_group.decode(&TimeRange::ALL, &clocks, &mut samples);
+        Ok(())
+    })
 }
 
 /// Makes the checksums of changed bytes right again.
@@ -449,8 +468,8 @@ fn fix_checksums(original: &Segment, bytes: &mut [u8], info: &mut SegmentInfo) {
 impl Segment {
     /// Offset and length of every row group.
     fn group_places(&self) -> Vec<(u64, u64)> {
-        let groups = (0..self.sets()).flat_map(|set| self.groups(set).unwrap());
-        groups.map(|group| (group.offset, u64::from(group.len))).collect()
+        let groups = (0..self.sets()).flat_map(|set| self.row_groups(set).unwrap());
+        groups.map(|group| (group.group.offset, u64::from(group.group.len))).collect()
     }
 
     /// Offset and length of every section.
@@ -636,7 +655,7 @@ fn an_empty_segment_opens() {
     let segment = open(&bytes, &info, false).unwrap();
     segment.verify().unwrap();
     assert_eq!(segment.select(&all()).unwrap(), Vec::<u32>::new());
-    assert_eq!(segment.column_names(&all()).unwrap(), Vec::<Text>::new());
+    assert_eq!(segment.column_names(&all(), &[]).unwrap(), Vec::<Text>::new());
 }
 
 #[test]
@@ -652,7 +671,8 @@ fn the_worked_example_of_the_format_page_is_the_first_row_group() {
         let bits = |values: &Values| (0..values.len()).map(|i| values.get(i)).collect::<Vec<_>>();
         assert_eq!(bits(&values), bits(&column.values));
     }
-    assert_eq!(cells[2].present, Some(vec![(1, 3), (5, 6)]));
+    let present: Vec<_> = cells[2].present.unwrap().runs().collect();
+    assert_eq!(present, [1..3, 5..6]);
 }
 
 /// A small generator of numbers, the same on every machine.

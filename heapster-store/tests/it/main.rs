@@ -14,3 +14,4 @@ mod opening;
 mod reader;
 mod sharing;
 mod support;
+mod tiers;
