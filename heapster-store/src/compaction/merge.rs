@@ -7,13 +7,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use heapster_core::storage::{Columns, Selector};
 use heapster_core::{Labels, TimeRange};
 
 use crate::error::{Error, Result, with_causes};
 use crate::flush::DAY;
 use crate::rows::SetRows;
-use crate::segment::{RowGroup, Segment, SegmentWriter};
+use crate::segment::{Hidden, RowGroup, Segment, SegmentWriter};
 use crate::tombstone::Tombstone;
 
 /// Most rows of a row group that a merge writes: large enough to compress well, small enough that a
@@ -24,8 +23,8 @@ pub(crate) const ROWS_MAX: usize = 2_048;
 #[derive(Debug)]
 pub(crate) struct Input {
     pub segment: Arc<Segment>,
-    /// What is deleted of it: ranges, each with the sets it is about, rising.
-    deleted: Vec<(TimeRange, Vec<u32>)>,
+    /// What is deleted of it.
+    deleted: Vec<Hidden>,
     /// The first row group that is damaged.
     pub damage: Option<String>,
 }
@@ -45,13 +44,8 @@ pub(crate) struct Tally {
 
 impl Input {
     pub fn new(segment: Arc<Segment>, tombstones: &[Tombstone]) -> Result<Self> {
-        let mut deleted = Vec::new();
-        for tombstone in tombstones {
-            let sets = hidden_sets(&segment, tombstone)?;
-            if !sets.is_empty() {
-                deleted.push((tombstone.range, sets));
-            }
-        }
+        let deleted = tombstones.iter().filter_map(|one| segment.hidden_by(one).transpose());
+        let deleted = deleted.collect::<Result<_>>()?;
         Ok(Self { segment, deleted, damage: None })
     }
 
@@ -83,17 +77,16 @@ impl Input {
         Ok(())
     }
 
-    /// The ranges of which a set's rows are deleted.
-    fn deleted_of(&self, set: u32) -> Vec<TimeRange> {
-        let is_about = |(_, sets): &&(TimeRange, Vec<u32>)| sets.binary_search(&set).is_ok();
-        self.deleted.iter().filter(is_about).map(|(range, _)| *range).collect()
+    /// The ranges of a row group whose rows are deleted.
+    fn deleted_of(&self, group: &RowGroup) -> Vec<TimeRange> {
+        let touching = self.deleted.iter().filter(|hidden| hidden.touches(group));
+        touching.map(|hidden| hidden.range).collect()
     }
 
     /// Rows of a row group that are not deleted; `None` when there are none or they are damaged.
     fn rows(
         &mut self,
         labels: &Labels,
-        set: u32,
         group: &RowGroup,
         tally: &mut Tally,
     ) -> Result<Option<SetRows>> {
@@ -103,19 +96,10 @@ impl Input {
         };
         let read = rows.samples();
         tally.read += read;
-        let left = rows.without(&self.deleted_of(set));
+        let left = rows.without(&self.deleted_of(group));
         tally.deleted += read - left.as_ref().map_or(0, SetRows::samples);
         Ok(left)
     }
-}
-
-/// The sets of a segment that a tombstone hides rows of, rising.
-pub(crate) fn hidden_sets(segment: &Segment, tombstone: &Tombstone) -> Result<Vec<u32>> {
-    if segment.info().id >= tombstone.segments_below {
-        return Ok(Vec::new());
-    }
-    let (matchers, range) = (tombstone.matchers.clone(), tombstone.range);
-    segment.select(&Selector { matchers, columns: Columns::All, range })
 }
 
 /// Merges segments, given in the order of their numbers; `None` when `is_stopped` said so.
@@ -166,34 +150,34 @@ fn merge_set(
     writer: &mut SegmentWriter<'_>,
     tally: &mut Tally,
 ) -> Result<()> {
-    let mut groups: Vec<(usize, u32, RowGroup)> = Vec::new();
+    let mut groups: Vec<(usize, RowGroup)> = Vec::new();
     for (rank, set) in parts {
         let of_part = inputs[*rank].segment.row_groups(*set)?;
-        groups.extend(of_part.into_iter().map(|group| (*rank, *set, group)));
+        groups.extend(of_part.into_iter().map(|group| (*rank, group)));
     }
-    groups.sort_by_key(|(rank, _, group)| (group.first, *rank));
+    groups.sort_by_key(|(rank, group)| (group.first, *rank));
     let mut pending = Pending { step: step_of(&groups), rows: None };
     let mut groups = groups.into_iter().peekable();
     while let Some(first) = groups.next() {
-        let mut last = first.2.last;
+        let mut last = first.1.last;
         let mut together = vec![first];
-        while let Some(next) = groups.next_if(|(_, _, group)| group.first <= last) {
-            last = last.max(next.2.last);
+        while let Some(next) = groups.next_if(|(_, group)| group.first <= last) {
+            last = last.max(next.1.last);
             together.push(next);
         }
-        let until = groups.peek().map_or(i64::MAX, |(_, _, group)| group.first);
-        if let [(rank, set, group)] = &*together
+        let until = groups.peek().map_or(i64::MAX, |(_, group)| group.first);
+        if let [(rank, group)] = &*together
             && pending.is_group_of_its_own(group, until)
             && inputs[*rank].segment.info().is_cold == writer.is_cold()
-            && inputs[*rank].deleted_of(*set).is_empty()
+            && inputs[*rank].deleted_of(group).is_empty()
         {
             inputs[*rank].copy(labels, group, writer, tally)?;
             continue;
         }
-        together.sort_by_key(|(rank, ..)| *rank);
+        together.sort_by_key(|(rank, _)| *rank);
         let mut all = Vec::with_capacity(together.len());
-        for (rank, set, group) in &together {
-            all.extend(inputs[*rank].rows(labels, *set, group, tally)?);
+        for (rank, group) in &together {
+            all.extend(inputs[*rank].rows(labels, group, tally)?);
         }
         let before: u64 = all.iter().map(SetRows::samples).sum();
         let Some(merged) = SetRows::merge(all) else { continue };
@@ -270,10 +254,10 @@ fn push(rows: &SetRows, writer: &mut SegmentWriter<'_>, tally: &mut Tally) -> Re
 
 /// The longest half, quarter … of a day in which a set has at most [`ROWS_MAX`] rows at the rate it
 /// has here.
-fn step_of(groups: &[(usize, u32, RowGroup)]) -> i64 {
-    let rows: usize = groups.iter().map(|(_, _, group)| group.rows).sum();
-    let first = groups.iter().map(|(_, _, group)| group.first).min().unwrap_or(0);
-    let last = groups.iter().map(|(_, _, group)| group.last).max().unwrap_or(0);
+fn step_of(groups: &[(usize, RowGroup)]) -> i64 {
+    let rows: usize = groups.iter().map(|(_, group)| group.rows).sum();
+    let first = groups.iter().map(|(_, group)| group.first).min().unwrap_or(0);
+    let last = groups.iter().map(|(_, group)| group.last).max().unwrap_or(0);
     let (intervals, span) = (rows.saturating_sub(1) as i128, i128::from(last) - i128::from(first));
     let mut step = DAY;
     while step % 2 == 0 && intervals * i128::from(step) > ROWS_MAX as i128 * span.max(1) {

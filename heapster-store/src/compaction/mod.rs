@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use heapster_core::storage::{Columns, Selector};
+
 use crate::error::{Error, Result};
 use crate::flush::RETRY_WAIT;
 use crate::options::LateWindow;
@@ -24,7 +26,7 @@ use crate::store::Store;
 use crate::tier::TierState;
 use crate::tombstone::Tombstone;
 
-use merge::{Input, Tally, hidden_sets};
+use merge::{Input, Tally};
 use plan::{Merge, Situation};
 
 /// Room on the disk that a merge leaves.
@@ -303,7 +305,13 @@ pub(crate) fn hides_any(
             }
             None => tombstone,
         };
-        Ok(!hidden_sets(segment, tombstone)?.is_empty())
+        let Tombstone { segments_below, matchers, range } = tombstone;
+        if *segments_below <= segment.info().id {
+            return Ok(false);
+        }
+        let (matchers, range) = (matchers.clone(), *range);
+        let selector = Selector { matchers, columns: Columns::All, range };
+        Ok(!segment.select(&selector)?.is_empty())
     })
 }
 

@@ -59,6 +59,7 @@ fn deleted_samples_are_gone_and_no_others() {
     let _ = store.append_rows(at(from), [&again], Ack::Memory).unwrap();
     expect(&mut expected, from, &again);
     assert_eq!(store.stats().tombstones, 2);
+    assert!(contents(&store.snapshot()) == expected, "hidden at once");
     let report = store.compact_all().unwrap();
     assert_eq!((report.deleted_samples, report.tombstones_done), (2 * 21 + 2 * 60, 2));
     assert!(contents(&store.snapshot()) == expected);
@@ -81,6 +82,7 @@ fn a_deletion_in_a_merged_day_leaves_the_row_groups_of_others_as_they_are() {
     let _ = store.compact_all().unwrap();
     let _ = store.delete(&pod("ab"), TimeRange::ALL).unwrap();
     forget(&mut expected, |labels| labels.contains("\"ab\""), i64::MIN, i64::MAX);
+    assert!(contents(&store.snapshot()) == expected);
     let report = store.compact_all().unwrap();
     assert_eq!((report.samples_in, report.samples_out), (3 * 360, 2 * 360));
     assert!(contents(&store.snapshot()) == expected);
@@ -97,6 +99,7 @@ fn everything_is_deleted_only_when_that_is_said() {
     assert!(contents(&store.snapshot()) == expected);
     let every_set = [Matcher::regex("type", ".*").unwrap()];
     assert_eq!(store.delete(&every_set, TimeRange::ALL).unwrap().segments, 1);
+    assert!(contents(&store.snapshot()).is_empty());
     let _ = store.compact_all().unwrap();
     assert!(contents(&store.snapshot()).is_empty());
     assert_eq!(store.stats().segments, 0);
@@ -191,8 +194,9 @@ fn a_crash_at_any_call_brings_nothing_back_that_was_deleted_and_takes_nothing_el
         vfs.cut_power(cut);
         let store = open(&vfs, &clock);
         assert!(store.open_report().is_complete(), "crash at {n}: {:?}", store.open_report());
-        let _ = store.compact_all().unwrap();
         let found = contents(&store.snapshot());
+        let _ = store.compact_all().unwrap();
+        assert!(contents(&store.snapshot()) == found, "crash at {n}");
         // The next deletion may have happened without anybody being told.
         let mut must_be = acknowledged.clone();
         forget(&mut must_be, |l| l.contains("\"a\""), i64::MIN, NOON + 10 * MINUTE);

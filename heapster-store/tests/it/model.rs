@@ -109,7 +109,6 @@ proptest! {
                     };
                     let (start, end) = (NOON + start * MINUTE, NOON + end * MINUTE);
                     let _ = store.delete(&[matcher], TimeRange::new(at(start), at(end))).unwrap();
-                    let _ = store.compact_all().unwrap();
                     let name = set.map(|set| format!("\"s{set}\""));
                     for ((labels, _), samples) in &mut expected {
                         if name.as_ref().is_none_or(|name| labels.contains(name)) {
