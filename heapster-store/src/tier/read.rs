@@ -45,7 +45,8 @@ pub(crate) fn select_buckets(
                 tier_buckets(view, state, &of_piece).map_err(StorageError::new)?
             }
         };
-        if let ([_], None) = (pieces.as_slice(), state) {
+        // Buckets that are those asked for need not be joined.
+        if pieces.len() == 1 && state.is_none_or(|s| selector.bucket == Some(s.resolution)) {
             return Ok(BucketSelection { sets, sources, is_exact });
         }
         of_pieces.push(sets);
@@ -324,15 +325,16 @@ impl TierCursor<'_> {
             Some(runs) => runs,
         };
         let rows = rows.into_iter().flat_map(|(start, end)| start..end);
-        for (index, row) in rows.enumerate().take(stored.len()) {
-            let Some(start) = group.times.get(row as usize) else { break };
-            let start = Timestamp::from_millis(*start);
-            let bucket = TimeRange::new(start, start.saturating_add(self.set.bucket));
-            let is_hidden = part.hidden.iter().any(|hidden| hidden.overlaps(&bucket));
-            if self.set.range.contains(start) && !is_hidden {
-                into.push(stored.bucket(start, index));
-            }
-        }
+        let is_wanted = |(_, start): &(usize, Timestamp)| {
+            let bucket = TimeRange::new(*start, start.saturating_add(self.set.bucket));
+            self.set.range.contains(*start)
+                && !part.hidden.iter().any(|hidden| hidden.overlaps(&bucket))
+        };
+        let start_of = |(index, row): (usize, u32)| {
+            Some((index, Timestamp::from_millis(*group.times.get(row as usize)?)))
+        };
+        let rows = rows.enumerate().take(stored.len()).filter_map(start_of).filter(is_wanted);
+        stored.append(&rows.collect::<Vec<_>>(), into);
         Ok(read)
     }
 }
