@@ -18,6 +18,7 @@ use crate::recovery::{
 use crate::segment::{Segment, SegmentInfo};
 use crate::stats::Quarantined;
 use crate::store::Store;
+use crate::tier;
 use crate::vfs::{Vfs, VfsFile, read_exact_at, remove_if_there, write_all_at};
 
 /// Bytes that are copied at once, and after which progress is told.
@@ -304,7 +305,7 @@ impl<'a> Copier<'a> {
         self.progress.bytes_total = segment_bytes + logs.iter().map(|log| log.len).sum::<u64>();
         self.advance(0);
         let dirs = self.create_dirs(&manifest)?;
-        let mut held = Vec::with_capacity(manifest.segments.len());
+        let (mut held, mut left_out) = (Vec::new(), Vec::new());
         for info in manifest.segments {
             let segment = segments.iter().find(|segment| segment.info().id == info.id);
             if self.bring_segment(&info, segment.map(|segment| &**segment))? {
@@ -316,8 +317,12 @@ impl<'a> Copier<'a> {
             let reason = missing.map_or("it could not be opened", |missing| &missing.reason);
             let path = self.paths.segment(info.tier, info.id);
             self.note_damage(&path, Some(range_of(&info)), reason);
+            left_out.push(info);
         }
         manifest.segments = held;
+        for info in left_out {
+            tier::mark_stale_in(&mut manifest, info.tier, range_of(&info));
+        }
         for dir in &dirs {
             self.sync_dir(dir)?;
         }

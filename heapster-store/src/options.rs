@@ -85,8 +85,10 @@ pub struct StoreOptions {
     /// what compaction needs for a while come on top.
     pub retention_bytes: Option<u64>,
     /// Bytes of memory after which the head is flushed to a segment; 1 MiB to 16 GiB, default
-    /// 64 MiB: two hours of about 200,000 series. Larger means larger segments, more memory and a
-    /// longer replay after a crash; smaller means more and smaller segments.
+    /// 256 MiB: two hours of about 500,000 series, or half an hour of a million. Larger means larger
+    /// segments, more memory and a longer replay after a crash; smaller means more and smaller
+    /// segments. While a flush runs the rows that arrive come on top, up to as much again; then
+    /// appends wait for it.
     pub head_bytes_max: usize,
     /// Span of data after which the head is flushed, aligned to multiples of itself; 1 minute to
     /// 7 days, default 2 hours: most dashboards ask for less, and compression gains little beyond.
@@ -116,7 +118,7 @@ impl Default for StoreOptions {
             retention: Retention::Forever,
             tiers: Vec::new(),
             retention_bytes: None,
-            head_bytes_max: 64 << 20,
+            head_bytes_max: 256 << 20,
             flush_window: Duration::from_secs(2 * 3600),
             cold_after: Some(Duration::from_secs(2 * 86_400)),
             late_window: LateWindow::Within(Duration::from_secs(3600)),

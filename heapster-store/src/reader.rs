@@ -3,6 +3,7 @@
 //! It takes no lock and writes nothing. How it comes to a consistent state is in decision 0016; the
 //! order of the steps in [`State::look`] is what it hangs on.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::recovery::{list_wals, range_of};
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::{StoreSnapshot, View};
 use crate::stats::{OpenReport, Quarantined, RefreshReport, Stats};
+use crate::tier;
 use crate::vfs::{RealVfs, Vfs, VfsFile, open_if_there};
 
 /// How often a refresh begins again because the writer replaced the manifest meanwhile. Each time
@@ -326,7 +328,12 @@ impl State {
 
     fn shown(&self) -> Shown {
         let heads = self.logs.iter().map(|log| Arc::clone(log.follower.head())).collect();
-        let view = Arc::new(View::new(&self.manifest, self.segments.clone(), heads));
+        let mut manifest = Cow::Borrowed(&self.manifest);
+        for Missing { info, .. } in &self.missing {
+            // What a tier lacks is answered from finer ones, as after the store is opened.
+            tier::mark_stale_in(manifest.to_mut(), info.tier, range_of(info));
+        }
+        let view = Arc::new(View::new(&manifest, self.segments.clone(), heads));
         let seq = self.logs.iter().map(|log| log.follower.last_seq).max().unwrap_or(0);
         Shown { view, seq, stamp: self.stamp.clone(), read: self.read }
     }

@@ -185,16 +185,15 @@ fn for_each_window(
     while cursor.next_run()?.is_some() {
         cursor.decode(samples)?;
         let (times, values) = (&samples.timestamps, ints(samples)?);
+        let mut rest = times.as_slice();
         let mut at = 0;
-        while let Some(time) = times.get(at) {
+        while let Some(time) = rest.first() {
             let window = time.as_millis().div_euclid(window_ms);
-            let end = (window + 1) * window_ms;
-            let mut until = at + 1;
-            while times.get(until).is_some_and(|time| time.as_millis() < end) {
-                until += 1;
-            }
-            part(window, &values[at..until]);
-            at = until;
+            let end = Timestamp::from_millis((window + 1) * window_ms);
+            let len = rest.iter().position(|time| *time >= end).unwrap_or(rest.len());
+            part(window, &values[at..at + len]);
+            rest = &rest[len..];
+            at += len;
         }
     }
     Ok(())
@@ -215,8 +214,10 @@ fn increase(
         for_each_window(&mut *set.read(0), &mut samples, window_ms, |window, values| {
             let mut last = before.unwrap_or(values[0]);
             let mut sum = 0;
+            // Counters stay far from the ends of `i64`: nothing wraps, but the compiler need not ask.
             for value in values {
-                sum += if *value >= last { value - last } else { *value };
+                let step = value.wrapping_sub(last);
+                sum = i64::wrapping_add(sum, if step >= 0 { step } else { *value });
                 last = *value;
             }
             before = Some(last);
@@ -321,26 +322,14 @@ fn one_series(
 
 /// The values in the order of the labels of their sets.
 fn last_values(store: &Store, metric: &'static str, range: TimeRange) -> Answer<Vec<i64>> {
-    let mut samples = Samples::default();
     let mut values = Vec::new();
     for set in select(store, &[], named(metric), range)? {
-        let (mut cursor, mut last) = (set.read(0), None);
-        while let Some(run) = cursor.next_run()? {
-            last = match run.summary {
-                Some(summary) => summary.last.as_int(),
-                None => {
-                    cursor.decode(&mut samples)?;
-                    ints(&samples)?.last().copied().or(last)
-                }
-            };
-        }
-        values.extend(last);
+        values.extend(set.last(0)?.and_then(|(_, value)| value.as_int()));
     }
     Ok(values)
 }
 
 fn count(store: &Store) -> Answer<u64> {
-    let mut samples = Samples::default();
     let mut count = 0;
     for set in select(store, &[], Columns::All, TimeRange::ALL)? {
         for column in 0..set.columns().len() {
@@ -348,10 +337,7 @@ fn count(store: &Store) -> Answer<u64> {
             while let Some(run) = cursor.next_run()? {
                 count += match run.summary {
                     Some(summary) => summary.count,
-                    None => {
-                        cursor.decode(&mut samples)?;
-                        samples.timestamps.len() as u64
-                    }
+                    None => cursor.count()?,
                 };
             }
         }

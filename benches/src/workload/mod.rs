@@ -6,7 +6,6 @@ mod generated;
 mod made;
 mod npz;
 mod recorded;
-mod series_run;
 mod simulated;
 mod store;
 
@@ -16,7 +15,6 @@ pub use containers::{COLUMNS_OF_CONTAINER, Churn, Containers, LabelSize};
 pub use dense::{Days, DenseBatches};
 pub use generated::{GENERATED_COLUMNS, Generated, GeneratedBatches, GeneratedColumn, Instance};
 pub use recorded::{RECORDED_COLUMNS, RecordedBatches};
-pub use series_run::{SeriesOptions, SeriesRun};
 pub use simulated::SimulatedBatches;
 pub use store::{BatchClock, FillCost, Filling, read_all, store_options};
 

@@ -72,7 +72,6 @@ impl Kind {
             Self::Duration(min) => {
                 format!("a duration of at least {min} seconds, such as 20s, 1m30s or 1h")
             }
-            Self::Retention => "a duration such as 36h, 15d or 8w, or forever".to_owned(),
             Self::Size => "a number of bytes such as 800MB or 20GiB, or unlimited".to_owned(),
             Self::Retention => "a duration such as 36h, 15d, 8w or 2y, or forever".to_owned(),
             Self::Tiers => "tiers such as 5m:90d,1h:2y, each resolution a multiple of the one \
@@ -314,7 +313,7 @@ mod tests {
             let tiers = read_tiers(text)?.into_iter();
             Some(tiers.map(|tier| (tier.resolution.as_secs(), tier.retention)).collect())
         };
-        let days = |days| Retention::Age(Duration::from_secs(days * 86_400));
+        let days = |days: u64| Retention::Age(Duration::from_secs(days * 86_400));
         assert_eq!(read("none"), Some(vec![]));
         assert_eq!(read("5m:90d,1h:2y"), Some(vec![(300, days(90)), (3600, days(730))]));
         assert_eq!(read("1d:forever"), Some(vec![(86_400, Retention::Forever)]));
@@ -330,7 +329,7 @@ mod tests {
         assert_eq!(read_retention("2w1d"), days(15));
         assert_eq!(read_retention("2y"), days(730));
         assert_eq!(read_retention("forever"), Some(None));
-        for text in ["0", "0d", "d", "1y", "-1d", ""] {
+        for text in ["0", "0d", "d", "1x", "-1d", ""] {
             assert_eq!(read_retention(text), None, "{text}");
         }
     }

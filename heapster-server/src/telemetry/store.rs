@@ -80,10 +80,29 @@ const COUNTERS: [(Family, Read); 13] = [
 const REJECTED: Family =
     counter("heapster_store_rejected_samples_total", "Samples refused, by reason.");
 
+const TIER_BYTES: Family =
+    gauge("heapster_store_tier_bytes", "Length of the segments of a tier of aggregates.");
+const TIER_STALE: Family = gauge(
+    "heapster_store_tier_stale_ranges",
+    "Ranges of time whose aggregates have to be built again.",
+);
+const TIER_BUILT_TO: Family = gauge(
+    "heapster_store_tier_built_timestamp_seconds",
+    "Up to when a tier of aggregates is built; 0 before it is.",
+);
+
 /// Takes the statistics over.
 pub fn record(registry: &Registry, stats: &Stats) {
     for (family, read) in &GAUGES {
         registry.set(family, &[], read(stats) as f64);
+    }
+    for tier in &stats.tiers {
+        let resolution = tier.resolution.as_secs().to_string();
+        let labels = [("resolution_seconds", resolution.as_str())];
+        registry.set(&TIER_BYTES, &labels, tier.bytes as f64);
+        registry.set(&TIER_STALE, &labels, tier.stale_ranges as f64);
+        let built_to = tier.built_to.map_or(0.0, |to| to.as_millis() as f64 / 1000.0);
+        registry.set(&TIER_BUILT_TO, &labels, built_to);
     }
     for (family, read) in &COUNTERS {
         registry.set_total(family, &[], read(stats));

@@ -41,6 +41,7 @@ fn other_value(flag: &cli::Flag) -> String {
         Kind::Duration(_) => "25s".to_owned(),
         Kind::Retention => "3w".to_owned(),
         Kind::Size => "3GiB".to_owned(),
+        Kind::Tiers => "10m:30d".to_owned(),
         Kind::Text | Kind::Path | Kind::Each(_) => "something".to_owned(),
         Kind::Moment => "2018-07-26".to_owned(),
         Kind::List => "one,two".to_owned(),

@@ -16,13 +16,18 @@ use crate::wal::bytes::{Malformed, Reader};
 /// longest row of samples of which each is older than the one before.
 pub(crate) const LATE_RUNS_MAX: usize = 256;
 
-/// Memory of a set besides its labels, rows and last values: its place in the head, in the writer's
-/// tables and in the index.
-const SET_BYTES: usize = 360;
+/// Memory of a set besides its labels, rows and last values: itself, the writer's two entries, its
+/// places in the table of hashes and in the index, and what the allocator adds to its four blocks.
+const SET_BYTES: usize = size_of::<HeadSet>() + size_of::<SetTail>() + 48 + 24 + 64;
 /// Memory of a late run besides its rows and last values.
 const LATE_RUN_BYTES: usize = size_of::<Tail>() + size_of::<RunBytes>();
-/// Memory of a label: its entry and its share of the postings.
-const LABEL_BYTES: usize = 56;
+/// Memory of a label of a set: its numbers and its share of the postings.
+const LABEL_BYTES: usize = 8 + 6;
+/// Memory of a text besides a copy that is not stored in place: its slot, its place in the table of
+/// hashes, and an entry of the index with postings of its own.
+const SYMBOL_BYTES: usize = 32 + 16 + 104;
+/// The longest text that is stored in place.
+const INLINE_TEXT_BYTES: usize = 23;
 
 /// What a record numbers: it refers to texts, columns, layouts and sets that it or an earlier
 /// record of the same file defined. `None` where the record that defined it is lost.
@@ -119,9 +124,8 @@ impl Applier {
     }
 
     pub fn add_symbol(&mut self, text: Text) {
-        // A text of up to 23 bytes is stored in place; two tables have each.
-        let bytes = 56 + if text.len() > 23 { text.len() + 16 } else { 0 };
-        self.head.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let copy = if text.len() > INLINE_TEXT_BYTES { text.len() + 32 } else { 0 };
+        self.head.bytes.fetch_add(SYMBOL_BYTES + copy, Ordering::Relaxed);
         self.head.symbols.set(self.symbols, text);
         self.symbols += 1;
     }
@@ -439,12 +443,17 @@ fn begin_definitions<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use heapster_core::series::RowRef;
-    use heapster_core::{Labels, MetricValue};
+    use heapster_core::{Labels, MetricValue, TimeRange, Value};
     use proptest::prelude::*;
 
     use super::*;
     use crate::head::encode::Encoder;
+    use crate::vfs::faulty::FaultyVfs;
+    use crate::wal::replay::{Opened, Records};
+    use crate::wal::writer::WalWriter;
 
     /// Payloads of a log in the order they were written.
     struct Log {
@@ -565,6 +574,99 @@ mod tests {
             let _ = applier.apply(&[&[seq], &payload[..]].concat());
             applier.head.catch_up();
         }
+    }
+
+    /// A log file with new texts, columns, layouts and sets, a wider layout, a gap, floats, a late
+    /// row, and a replaced value.
+    fn a_log_file() -> Vec<u8> {
+        let (float, nan) = (Value::Float(0.1), Value::Float(f64::from_bits(0x7ff0_0000_0000_0002)));
+        let batches: [(i64, &[Cells<'_>]); 5] = [
+            (
+                60_000,
+                &[
+                    ("web", &[("cpu", Value::Int(1 << 53 | 1)), ("load", float)]),
+                    ("db", &[("cpu", Value::Int(2))]),
+                ],
+            ),
+            (120_000, &[("web", &[("cpu", Value::Int(-1)), ("load", nan)])]),
+            (180_000, &[("web", &[("load", Value::Int(7))]), ("db", &[("cpu", Value::Int(3))])]),
+            (240_000, &[("db", &[("cpu", Value::Int(3)), ("memory", Value::Int(4096))])]),
+            (90_000, &[("web", &[("cpu", Value::Int(5))]), ("db", &[("cpu", Value::Int(6))])]),
+        ];
+        let vfs = FaultyVfs::new();
+        let mut wal = WalWriter::create(&vfs, "/w".into(), 9).unwrap();
+        let mut applier = Applier::new(Arc::new(Head::new(1)));
+        let mut encoder = Encoder::new(10);
+        for (seq, (time, rows)) in (1..).zip(batches) {
+            encoder.begin_call(&mut applier, seq, time);
+            for (pod, cells) in rows {
+                let labels = Labels::from_iter([("type", "pod"), ("pod_name", pod)]);
+                let names: Vec<Text> = cells.iter().map(|(name, _)| Text::from(*name)).collect();
+                let kind = |name: &Text| match name.as_str() {
+                    "cpu" => MetricKind::Cumulative,
+                    _ => MetricKind::Gauge,
+                };
+                let values = names.iter().zip(*cells);
+                let cells: Vec<_> = values
+                    .map(|(name, (_, value))| {
+                        (name, MetricValue { value: *value, kind: kind(name) })
+                    })
+                    .collect();
+                let row = RowRef { labels: &labels, own: None, cells: &cells };
+                encoder.add(&mut applier, &row).unwrap();
+            }
+            encoder.finish();
+            wal.append(encoder.record()).unwrap();
+            encoder.settle(&mut applier);
+        }
+        vfs.files().remove(Path::new("/w")).unwrap()
+    }
+
+    type Cells<'a> = (&'a str, &'a [(&'a str, Value)]);
+
+    #[test]
+    fn a_log_file_of_version_1_is_read_and_written_to_the_byte() {
+        let fixture = include_bytes!("../../testdata/v1/wal_batches");
+        assert_eq!(a_log_file(), fixture);
+        let Opened::Records(records) = Records::open(Path::new("/w"), fixture).unwrap() else {
+            panic!("the fixture is not a log file");
+        };
+        let mut applier = Applier::new(Arc::new(Head::new(1)));
+        for payload in records {
+            assert_eq!(applier.apply(payload).unwrap().lost_rows, 0);
+        }
+        let mut found = Vec::new();
+        for set in applier.head.all_sets() {
+            let columns = set.layout().columns.to_vec();
+            let samples = set.read(&columns, TimeRange::ALL, u64::MAX);
+            for (column, samples) in columns.iter().zip(samples) {
+                let values = samples.iter().map(|(at, value)| (at.as_millis() / 1000, value));
+                let name = format!("{} {} {}", set.labels(), column.name, column.kind);
+                found.push((name, values.collect::<Vec<_>>()));
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        let (int, float) = (Value::Int, |bits| Value::Float(f64::from_bits(bits)));
+        let expected = [
+            (
+                r#"{pod_name="db", type="pod"} cpu cumulative"#,
+                vec![(60, int(2)), (90, int(6)), (180, int(3)), (240, int(3))],
+            ),
+            (r#"{pod_name="db", type="pod"} memory gauge"#, vec![(240, int(4096))]),
+            (
+                r#"{pod_name="web", type="pod"} cpu cumulative"#,
+                vec![(60, int((1 << 53) + 1)), (90, int(5)), (120, int(-1))],
+            ),
+            (
+                r#"{pod_name="web", type="pod"} load gauge"#,
+                vec![
+                    (60, float(0.1_f64.to_bits())),
+                    (120, float(0x7ff0_0000_0000_0002)),
+                    (180, int(7)),
+                ],
+            ),
+        ];
+        assert_eq!(found, expected.map(|(name, values)| (name.to_owned(), values)));
     }
 
     #[test]

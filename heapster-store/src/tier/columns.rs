@@ -210,8 +210,8 @@ pub(crate) fn encode(buckets: &[Bucket]) -> Vec<(Part, Values)> {
 pub(crate) struct Stored {
     /// Those that were read, under their own names.
     read: Vec<(Part, Values)>,
-    /// Which of them each wanted one is; none where it says nothing of its own.
-    wanted: Vec<(Part, Option<usize>)>,
+    /// Which of them each wanted one is, in the order of [`Part::ALL`].
+    wanted: [Option<usize>; Part::ALL.len()],
 }
 
 impl Stored {
@@ -236,7 +236,7 @@ impl Stored {
                     _ => break None,
                 }
             };
-            stored.wanted.push((part, found));
+            stored.wanted[part as usize] = found;
         }
         Ok(stored)
     }
@@ -246,32 +246,57 @@ impl Stored {
         self.read.iter().map(|(_, values)| values.len()).min().unwrap_or(0)
     }
 
-    /// The bucket at an index below [`Stored::len`].
-    pub fn bucket(&self, start: Timestamp, index: usize) -> Bucket {
-        let value = |part: Part| {
-            let (_, found) = self.wanted.iter().find(|(own, _)| *own == part)?;
-            Some(self.read[(*found)?].1.get(index))
+    /// Appends some of the buckets; for each its index, below [`Stored::len`], and its start.
+    pub fn append(&self, rows: &[(usize, Timestamp)], into: &mut Vec<Bucket>) {
+        let from = into.len();
+        let Some(counts) = self.values(Part::Count) else { return };
+        into.extend(rows.iter().map(|(index, start)| {
+            let count = counts.get(*index).as_int().unwrap_or(0);
+            Bucket::new(*start, count.cast_unsigned())
+        }));
+        let into = &mut into[from..];
+        // Column by column, so that what is not wanted costs nothing.
+        let mut fill = |part: Part, set: fn(&mut Bucket, Value)| {
+            let each = rows.iter().zip(&mut *into);
+            match self.values(part) {
+                None => {}
+                Some(Values::Ints(ints)) => {
+                    each.for_each(|((index, _), bucket)| set(bucket, Value::Int(ints[*index])));
+                }
+                Some(values) => {
+                    each.for_each(|((index, _), bucket)| set(bucket, values.get(*index)));
+                }
+            }
         };
-        let count = value(Part::Count).and_then(Value::as_int).unwrap_or(0).cast_unsigned();
-        let increase = |by: Value| Increase {
-            by: joined(by, value(Part::IncreaseHigh)),
-            resets: value(Part::Resets).and_then(Value::as_int).unwrap_or(0).cast_unsigned(),
-        };
-        let by_rank = |p50| {
-            let upper_middle = value(Part::UpperMiddle)?;
-            Some(Percentiles { p50, upper_middle, p95: value(Part::P95)?, p99: value(Part::P99)? })
-        };
-        Bucket {
-            start,
-            count,
-            sum: value(Part::Sum).map(|sum| joined(sum, value(Part::SumHigh))),
-            min: value(Part::Min),
-            max: value(Part::Max),
-            first: value(Part::First),
-            last: value(Part::Last),
-            increase: value(Part::Increase).map(increase),
-            percentiles: value(Part::P50).and_then(by_rank),
+        fill(Part::Last, |bucket, value| bucket.last = Some(value));
+        fill(Part::First, |bucket, value| bucket.first = Some(value));
+        fill(Part::Min, |bucket, value| bucket.min = Some(value));
+        fill(Part::Max, |bucket, value| bucket.max = Some(value));
+        for ((index, _), bucket) in rows.iter().zip(into) {
+            let value = |part| self.values(part).map(|values| values.get(*index));
+            bucket.sum = value(Part::Sum).map(|sum| joined(sum, value(Part::SumHigh)));
+            let resets = || value(Part::Resets).and_then(Value::as_int).unwrap_or(0);
+            bucket.increase = value(Part::Increase).map(|by| Increase {
+                by: joined(by, value(Part::IncreaseHigh)),
+                resets: resets().cast_unsigned(),
+            });
+            bucket.percentiles = self.percentiles(*index);
         }
+    }
+
+    fn percentiles(&self, index: usize) -> Option<Percentiles> {
+        let value = |part| self.values(part).map(|values| values.get(index));
+        Some(Percentiles {
+            p50: value(Part::P50)?,
+            upper_middle: value(Part::UpperMiddle)?,
+            p95: value(Part::P95)?,
+            p99: value(Part::P99)?,
+        })
+    }
+
+    /// The values of a wanted aggregate, unless they are absent and like no other.
+    fn values(&self, part: Part) -> Option<&Values> {
+        self.read.get(self.wanted[part as usize]?).map(|(_, values)| values)
     }
 }
 
@@ -311,7 +336,10 @@ mod tests {
         let find = |part| kept.iter().find(|(own, _)| *own == part).map(|(_, v)| v.clone());
         let stored = Stored::load(wanted, |part| Ok::<_, ()>(find(part))).unwrap();
         assert_eq!(stored.len(), buckets.len());
-        buckets.iter().enumerate().map(|(i, bucket)| stored.bucket(bucket.start, i)).collect()
+        let rows: Vec<_> = buckets.iter().map(|bucket| bucket.start).enumerate().collect();
+        let mut back = Vec::new();
+        stored.append(&rows, &mut back);
+        back
     }
 
     proptest! {

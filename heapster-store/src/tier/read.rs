@@ -1,7 +1,7 @@
 //! Reading by buckets: the pieces of a plan, each from its tier or from raw samples, joined set by
 //! set.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) fn select_buckets(
     let Plan { pieces, is_exact } = plan_for(view, selector);
     let grid = Grid::new(selector.range.start, selector.bucket);
     let mut sources = Vec::with_capacity(pieces.len());
-    let mut joined: BTreeMap<Labels, Vec<Arc<dyn BucketSet>>> = BTreeMap::new();
+    let mut of_pieces: Vec<Vec<Arc<dyn BucketSet>>> = Vec::with_capacity(pieces.len());
     for Piece { span, tier } in &pieces {
         let mut of_piece = BucketSelector { range: span.range(), ..selector.clone() };
         let state = view.tiers.iter().find(|state| Some(state.tier) == *tier);
@@ -45,15 +45,15 @@ pub(crate) fn select_buckets(
                 tier_buckets(view, state, &of_piece).map_err(StorageError::new)?
             }
         };
-        if let ([_], None) = (pieces.as_slice(), state) {
+        // Buckets that are those asked for need not be joined.
+        if pieces.len() == 1 && state.is_none_or(|s| selector.bucket == Some(s.resolution)) {
             return Ok(BucketSelection { sets, sources, is_exact });
         }
-        for set in sets {
-            joined.entry(set.labels().clone()).or_default().push(set);
-        }
+        of_pieces.push(sets);
     }
     let wanted = selector.aggregates;
-    let join = |(labels, parts): (_, Vec<Arc<dyn BucketSet>>)| -> Arc<dyn BucketSet> {
+    let join = |parts: Vec<Arc<dyn BucketSet>>| -> Arc<dyn BucketSet> {
+        let labels = parts.first().map_or_else(Labels::new, |part| part.labels().clone());
         // The newest kind counts, so later columns go in front of equal older ones.
         let mut columns: Vec<Column> =
             parts.iter().rev().flat_map(|part| part.columns().iter().cloned()).collect();
@@ -61,7 +61,36 @@ pub(crate) fn select_buckets(
         columns.dedup_by(|later, first| later.name == first.name);
         Arc::new(Joined { labels, columns, parts, grid, wanted })
     };
+    let joined = same_labels(of_pieces, |set| set.labels());
     Ok(BucketSelection { sets: joined.into_iter().map(join).collect(), sources, is_exact })
+}
+
+/// Puts together what has the same labels. Each list is in the order of labels, each label set once
+/// in it; so are the groups, and in a group what comes from an earlier list comes first.
+fn same_labels<T>(lists: Vec<Vec<T>>, labels: impl Fn(&T) -> &Labels) -> Vec<Vec<T>> {
+    let mut lists: Vec<_> = lists.into_iter().map(|list| list.into_iter().peekable()).collect();
+    let mut groups = Vec::new();
+    loop {
+        // Of equal ones the first list's is the least, so the others are compared with it.
+        let mut least: Option<(usize, &Labels)> = None;
+        let mut is_least = vec![false; lists.len()];
+        for (index, list) in lists.iter_mut().enumerate() {
+            let Some(next) = list.peek().map(&labels) else { continue };
+            match least.map_or(Ordering::Less, |(_, least)| next.cmp(least)) {
+                Ordering::Less => {
+                    is_least.fill(false);
+                    (least, is_least[index]) = (Some((index, next)), true);
+                }
+                Ordering::Equal => is_least[index] = true,
+                Ordering::Greater => {}
+            }
+        }
+        if least.is_none() {
+            return groups;
+        }
+        let next = lists.iter_mut().zip(is_least).filter(|(_, is_least)| *is_least);
+        groups.push(next.filter_map(|(list, _)| list.next()).collect());
+    }
 }
 
 fn plan_for(view: &View, selector: &BucketSelector) -> Plan {
@@ -109,7 +138,7 @@ pub(super) fn find_sets(
     };
     let (matchers, range) = (selector.matchers.clone(), selector.range);
     let stored = Selector { matchers, columns, range };
-    let mut found: BTreeMap<Labels, TierSet> = BTreeMap::new();
+    let mut of_segments: Vec<Vec<TierSet>> = Vec::with_capacity(segments.len());
     for segment in segments {
         let sets = segment.select(&stored)?;
         if sets.is_empty() {
@@ -117,6 +146,7 @@ pub(super) fn find_sets(
         }
         let file = Arc::new(TierFile::new(segment, selector)?);
         let mut lists: HashMap<Vec<u32>, Arc<[Column]>> = HashMap::new();
+        let mut found = Vec::with_capacity(sets.len());
         for number in sets {
             let labels = file.segment.labels(number)?;
             let list = file.segment.column_lists(number, &range)?;
@@ -134,18 +164,25 @@ pub(super) fn find_sets(
             };
             let hidden = tombstones.iter().filter(hides).map(|tombstone| tombstone.range).collect();
             let part = FilePart { file: Arc::clone(&file), number, hidden };
-            let set = found.entry(labels).or_insert_with_key(|labels| TierSet {
-                labels: labels.clone(),
-                columns: Arc::clone(&columns),
-                parts: Vec::new(),
+            found.push(TierSet {
+                labels,
+                columns,
+                parts: vec![part],
                 range,
                 bucket: state.resolution - Duration::from_millis(1),
                 wanted: selector.aggregates,
             });
-            set.add(part, &columns);
         }
+        of_segments.push(found);
     }
-    Ok(found.into_values().filter(|set| !set.columns.is_empty()).collect())
+    let join = |same: Vec<TierSet>| {
+        same.into_iter().reduce(|mut set, later| {
+            set.add(later);
+            set
+        })
+    };
+    let found = same_labels(of_segments, |set| &set.labels).into_iter().filter_map(join);
+    Ok(found.filter(|set| !set.columns.is_empty()).collect())
 }
 
 /// A segment of a tier, and where in it the aggregates of the wanted columns are.
@@ -204,11 +241,13 @@ pub(super) struct TierSet {
 }
 
 impl TierSet {
-    fn add(&mut self, part: FilePart, columns: &Arc<[Column]>) {
-        self.parts.push(part);
-        if *self.columns != **columns {
+    /// Adds the same set of a later segment.
+    fn add(&mut self, later: Self) {
+        self.parts.extend(later.parts);
+        if self.columns != later.columns {
             // The newest kind counts, so the new columns go in front of equal old ones.
-            let mut all: Vec<Column> = columns.iter().chain(self.columns.iter()).cloned().collect();
+            let mut all: Vec<Column> =
+                later.columns.iter().chain(self.columns.iter()).cloned().collect();
             all.sort_by(|a, b| a.name.cmp(&b.name));
             all.dedup_by(|later, first| later.name == first.name);
             self.columns = all.into();
@@ -286,15 +325,16 @@ impl TierCursor<'_> {
             Some(runs) => runs,
         };
         let rows = rows.into_iter().flat_map(|(start, end)| start..end);
-        for (index, row) in rows.enumerate().take(stored.len()) {
-            let Some(start) = group.times.get(row as usize) else { break };
-            let start = Timestamp::from_millis(*start);
-            let bucket = TimeRange::new(start, start.saturating_add(self.set.bucket));
-            let is_hidden = part.hidden.iter().any(|hidden| hidden.overlaps(&bucket));
-            if self.set.range.contains(start) && !is_hidden {
-                into.push(stored.bucket(start, index));
-            }
-        }
+        let is_wanted = |(_, start): &(usize, Timestamp)| {
+            let bucket = TimeRange::new(*start, start.saturating_add(self.set.bucket));
+            self.set.range.contains(*start)
+                && !part.hidden.iter().any(|hidden| hidden.overlaps(&bucket))
+        };
+        let start_of = |(index, row): (usize, u32)| {
+            Some((index, Timestamp::from_millis(*group.times.get(row as usize)?)))
+        };
+        let rows = rows.enumerate().take(stored.len()).filter_map(start_of).filter(is_wanted);
+        stored.append(&rows.collect::<Vec<_>>(), into);
         Ok(read)
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use heapster_store::vfs::faulty::{FaultyVfs, PowerCut};
 use heapster_store::vfs::{RealVfs, Vfs};
 use heapster_store::{
-    Ack, CopyReport, Error, Progress, ReaderOptions, Result, Retention, Store, StoreOptions,
-    StoreReader, backup, restore,
+    Ack, CopyReport, Error, Progress, ReaderOptions, Result, Retention, Severity, Store,
+    StoreOptions, StoreReader, TierOptions, backup, check, restore,
 };
 
 use crate::support::*;
@@ -463,6 +463,53 @@ fn copies_made_while_a_store_is_written_are_beginnings_of_it() {
         }
         is_done.store(true, Ordering::SeqCst);
     });
+}
+
+#[test]
+fn the_tiers_of_a_store_are_read_copied_and_checked_with_it() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let tiers = vec![TierOptions {
+        resolution: Duration::from_secs(300),
+        retention: Retention::Forever,
+        retention_bytes: None,
+    }];
+    let with_tiers = || StoreOptions { tiers: tiers.clone(), ..options(&vfs, &clock) };
+    let store = Store::open(DIR, with_tiers()).unwrap();
+    for minute in 0..3 * 24 * 60 {
+        clock.step(MINUTE);
+        let _ = store.append_rows(at(clock.millis()), &[row("a", [("m", minute)])], Ack::Buffered);
+    }
+    store.flush().unwrap();
+    while !store.roll_up().unwrap().is_idle() {}
+    let built = store.stats().tiers;
+    assert!(built[0].segments > 0 && built[0].samples > 0, "{built:?}");
+
+    let tiers_in = |dir: &str| {
+        let reader = StoreReader::open(dir, ReaderOptions { vfs: shared(&vfs) }).unwrap();
+        reader.stats().tiers
+    };
+    assert_eq!(tiers_in(DIR), built);
+    back_up(&vfs).unwrap();
+    restore(&shared(&vfs), BACKUP, NEW, &mut |_| {}).unwrap();
+    let restored = Store::open(NEW, with_tiers()).unwrap();
+    assert_eq!(restored.stats().tiers, built);
+    assert_eq!(contents(&restored.snapshot()), contents(&store.snapshot()));
+    assert!(store.snapshot_to("/snap").unwrap().segments_linked > built[0].segments);
+    let segments = store.stats().segments + built[0].segments;
+    for dir in [DIR, BACKUP, "/snap"] {
+        let report = check(&shared(&vfs), dir, &mut |_| {}).unwrap();
+        assert_eq!((report.segments, report.findings), (segments, Vec::new()), "{dir}");
+    }
+    // What a tier has lost is to be built again, and until then not answered from it.
+    let is_of_tier = |path: &&PathBuf| !path.starts_with(Path::new(BACKUP).join("segments/raw"));
+    let lost = segments_of(&vfs, BACKUP).iter().find(is_of_tier).cloned().unwrap();
+    vfs.flip_bit(&lost, vfs.files()[&lost].len() - 30, 0).unwrap();
+    assert!(tiers_in(BACKUP)[0].stale_ranges > built[0].stale_ranges);
+    let report = check(&shared(&vfs), BACKUP, &mut |_| {}).unwrap();
+    assert_eq!(report.worst(), Some(Severity::Damage));
+    let report = restore(&shared(&vfs), BACKUP, "/again", &mut |_| {}).unwrap();
+    assert_eq!(report.damaged.len(), 1);
+    assert_eq!(tiers_in("/again")[0].stale_ranges, tiers_in(BACKUP)[0].stale_ranges);
 }
 
 #[test]
