@@ -220,9 +220,9 @@ impl Store {
                             is_all = false;
                             continue;
                         }
-                        let writer = self.create_segment(0, next_id, Effort::Fast)?;
-                        writers.insert(day, writer);
                         next_id += 1;
+                        let writer = self.create_segment(0, next_id - 1, Effort::Fast)?;
+                        writers.insert(day, writer);
                     }
                     let Some(writer) = writers.get_mut(&day) else { continue };
                     if of_day.len() == rows.timestamps.len() {
@@ -244,8 +244,9 @@ impl Store {
         };
         let written = write();
         if written.is_err() {
-            // Also the one that could not be created, of which something may be there.
-            (first_id..=next_id).for_each(|id| self.remove_unfinished(0, id));
+            // Also the one that could not be created, of which something may be there. The next
+            // number may be somebody else's.
+            (first_id..next_id).for_each(|id| self.remove_unfinished(0, id));
         }
         Ok((written?, is_all))
     }
