@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write, stderr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use heapster_store::{Clock, SystemClock};
 
 /// The line is drawn anew at most this often.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -21,8 +23,9 @@ pub struct Progress {
     /// `None` when the whole is not known.
     steps_max: Option<u64>,
     count: u64,
-    started: Instant,
-    drawn: Option<Instant>,
+    /// Its monotonic time begins with the work.
+    clock: SystemClock,
+    drawn: Option<Duration>,
     is_shown: bool,
 }
 
@@ -36,7 +39,7 @@ impl Progress {
             steps: 0,
             steps_max: None,
             count: 0,
-            started: Instant::now(),
+            clock: SystemClock::new(),
             drawn: None,
             is_shown,
         }
@@ -54,7 +57,7 @@ impl Progress {
 
     /// Time since the beginning.
     pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.clock.monotonic()
     }
 
     /// Counts things.
@@ -94,13 +97,12 @@ impl Progress {
         if !self.is_shown {
             return;
         }
-        let now = Instant::now();
-        let last = self.drawn.unwrap_or(self.started);
-        if now.duration_since(last) < REDRAW {
+        let now = self.elapsed();
+        if now.saturating_sub(self.drawn.unwrap_or_default()) < REDRAW {
             return;
         }
         self.drawn = Some(now);
-        let line = self.line(now.duration_since(self.started));
+        let line = self.line(now);
         let _ = write!(stderr(), "{CLEAR}{line}");
     }
 

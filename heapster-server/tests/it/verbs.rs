@@ -145,7 +145,7 @@ impl Desk {
 type Contents = BTreeMap<(Labels, String, MetricKind), Vec<(i64, Value)>>;
 
 fn mixed(step: usize) -> Value {
-    if step % 3 == 0 { Value::Int(7) } else { Value::Float(7.0) }
+    if step.is_multiple_of(3) { Value::Int(7) } else { Value::Float(7.0) }
 }
 
 #[test]
