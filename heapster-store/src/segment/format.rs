@@ -94,27 +94,27 @@ pub(super) fn header(id: u64, tier: u8) -> Vec<u8> {
     out
 }
 
-/// Why a header was refused.
-pub(super) enum BadHeader {
+/// Why a header or footer was refused.
+pub(super) enum BadFrame {
     Malformed(Malformed),
     Version(u16),
 }
 
-impl From<Malformed> for BadHeader {
+impl From<Malformed> for BadFrame {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)
     }
 }
 
 /// Checks a header against what it should say.
-pub(super) fn check_header(bytes: &[u8], id: u64, tier: u8) -> Result<(), BadHeader> {
+pub(super) fn check_header(bytes: &[u8], id: u64, tier: u8) -> Result<(), BadFrame> {
     let mut reader = ByteReader::new(bytes);
     if reader.take(MAGIC.len())? != MAGIC {
         return Err(Malformed::Bytes("the file does not begin as a segment").into());
     }
     let version = reader.fixed_u16()?;
     if version != VERSION {
-        return Err(BadHeader::Version(version));
+        return Err(BadFrame::Version(version));
     }
     let found_tier = reader.u8()?;
     if reader.take(5)? != [0; 5] {
@@ -132,7 +132,7 @@ impl Footer {
         out.extend_from_slice(&self.id.to_le_bytes());
         out.push(self.tier);
         out.push(u8::from(self.is_cold));
-        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&(SECTIONS.len() as u32).to_le_bytes());
         out.extend_from_slice(&self.first.to_le_bytes());
         out.extend_from_slice(&self.last.to_le_bytes());
@@ -150,16 +150,20 @@ impl Footer {
     }
 
     /// Reads a footer whose checksum is right. `start` is where it begins in the file.
-    pub(super) fn decode(bytes: &[u8], start: u64) -> Decoded<Self> {
+    pub(super) fn decode(bytes: &[u8], start: u64) -> Result<Self, BadFrame> {
         let mut reader = ByteReader::new(bytes);
         let id = reader.fixed_u64()?;
         let tier = reader.u8()?;
         let is_cold = reader.u8()?;
-        if is_cold > 1 || reader.take(2)? != [0; 2] {
-            return Err(Malformed::Bytes("reserved bytes of the footer are not zero"));
+        if is_cold > 1 {
+            return Err(Malformed::Bytes("the footer is neither cold nor not cold").into());
+        }
+        let version = reader.fixed_u16()?;
+        if version != VERSION {
+            return Err(BadFrame::Version(version));
         }
         if reader.fixed_u32()? != SECTIONS.len() as u32 {
-            return Err(Malformed::Bytes("the footer has not the known number of sections"));
+            return Err(Malformed::Bytes("the footer has not the known number of sections").into());
         }
         let first = reader.fixed_i64()?;
         let last = reader.fixed_i64()?;
@@ -172,7 +176,7 @@ impl Footer {
         let mut expected = groups_end;
         for (section, place) in SECTIONS.iter().zip(&mut sections) {
             if reader.fixed_u32()? != *section as u32 {
-                return Err(Malformed::Bytes("the footer names an unknown section"));
+                return Err(Malformed::Bytes("the footer names an unknown section").into());
             }
             *place = Place {
                 offset: reader.fixed_u64()?,
@@ -180,16 +184,16 @@ impl Footer {
                 crc: reader.fixed_u32()?,
             };
             if place.offset != expected {
-                return Err(Malformed::Bytes("the sections do not follow each other"));
+                return Err(Malformed::Bytes("the sections do not follow each other").into());
             }
             expected = expected.saturating_add(place.len);
         }
         reader.finish()?;
         if groups_end < HEADER_LEN || expected != start {
-            return Err(Malformed::Bytes("the sections do not fill the file"));
+            return Err(Malformed::Bytes("the sections do not fill the file").into());
         }
         if sets > u64::from(u32::MAX) || groups > u64::from(u32::MAX) {
-            return Err(Malformed::Bytes("the footer counts more than a segment may hold"));
+            return Err(Malformed::Bytes("the footer counts more than a segment may hold").into());
         }
         let is_cold = is_cold == 1;
         Ok(Self { id, tier, is_cold, first, last, sets, samples, groups, groups_end, sections })

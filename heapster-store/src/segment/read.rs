@@ -124,6 +124,13 @@ impl GroupColumn<'_> {
             let times = clocks.get(self.segment, self.group.group.clock)?;
             times.get(row).copied().unwrap_or_default()
         };
+        if newest.saturating_add(1) == cells.count {
+            let summary = chunk::stored_summary(cells.chunk, cells.count)
+                .map_err(|bad| self.segment.malformed_group(self.group, bad))?;
+            if let Some(summary) = summary {
+                return Ok(Some((at, summary.last)));
+            }
+        }
         self.decode_values(&cells, newest..newest.saturating_add(1), values)?;
         Ok((!values.is_empty()).then(|| (at, values.get(0))))
     }

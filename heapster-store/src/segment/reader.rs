@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::SegmentInfo;
 use crate::segment::format::{
-    self, BadHeader, FOOTER_LEN, Footer, GROUP_CELLS_MAX, GROUP_COLUMNS_MAX, GROUP_CRC_LEN,
+    self, BadFrame, FOOTER_LEN, Footer, GROUP_CELLS_MAX, GROUP_COLUMNS_MAX, GROUP_CRC_LEN,
     HEADER_LEN, LABELS_MAX, Place, SECTIONS, Section, TRAILER_LEN,
 };
 use crate::segment::index::Index;
@@ -130,25 +130,26 @@ impl Segment {
             .checked_sub(FOOTER_LEN.saturating_add(TRAILER_LEN))
             .filter(|start| *start >= HEADER_LEN)
             .ok_or_else(|| Error::corrupt(path, 0, "the file is too short for a segment"))?;
-        format::check_header(&read(0, HEADER_LEN)?, expected.id, expected.tier).map_err(|bad| {
-            match bad {
-                BadHeader::Malformed(malformed) => malformed_at(path, 0, malformed),
-                BadHeader::Version(found) => Error::UnsupportedVersion {
-                    path: path.to_owned(),
-                    found: u32::from(found),
-                    max: u32::from(format::VERSION),
-                },
-            }
-        })?;
+        let header = format::check_header(&read(0, HEADER_LEN)?, expected.id, expected.tier);
         let trailer_start = footer_start.saturating_add(FOOTER_LEN);
-        let crc = format::check_trailer(&read(trailer_start, TRAILER_LEN)?)
-            .map_err(|malformed| malformed_at(path, trailer_start, malformed))?;
-        let footer = read(footer_start, FOOTER_LEN)?;
-        if salted_crc32(expected.id, footer_start, &footer) != crc || crc != expected.crc {
-            return Err(Error::corrupt(path, footer_start, "the footer's checksum differs"));
-        }
-        let footer = Footer::decode(&footer, footer_start)
-            .map_err(|malformed| malformed_at(path, footer_start, malformed))?;
+        let read_footer = || {
+            let crc = format::check_trailer(&read(trailer_start, TRAILER_LEN)?)
+                .map_err(|malformed| malformed_at(path, trailer_start, malformed))?;
+            let footer = read(footer_start, FOOTER_LEN)?;
+            if salted_crc32(expected.id, footer_start, &footer) != crc || crc != expected.crc {
+                return Err(Error::corrupt(path, footer_start, "the footer's checksum differs"));
+            }
+            let footer = Footer::decode(&footer, footer_start);
+            Ok((footer.map_err(|bad| bad_frame_at(path, footer_start, bad))?, crc))
+        };
+        let (footer, crc) = match (header, read_footer()) {
+            (Ok(()), footer) => footer?,
+            // The footer has a checksum and the header has none: so it is the header that is wrong.
+            (Err(BadFrame::Version(_)), Ok(_)) => {
+                return Err(Error::corrupt(path, 0, "the header's version is not the footer's"));
+            }
+            (Err(bad), _) => return Err(bad_frame_at(path, 0, bad)),
+        };
         let info = info_of(&footer, len, crc);
         if info != *expected {
             return Err(Error::corrupt(
@@ -186,7 +187,7 @@ impl Segment {
         let crc = format::check_trailer(&read(trailer_start, TRAILER_LEN)?)
             .map_err(|malformed| malformed_at(path, trailer_start, malformed))?;
         let footer = Footer::decode(&read(start, FOOTER_LEN)?, start)
-            .map_err(|malformed| malformed_at(path, start, malformed))?;
+            .map_err(|bad| bad_frame_at(path, start, bad))?;
         Self::open(vfs, path, &info_of(&footer, len, crc))
     }
 
@@ -509,6 +510,17 @@ fn info_of(footer: &Footer, len: u64, crc: u32) -> SegmentInfo {
         last: footer.last,
         sets: footer.sets,
         samples: footer.samples,
+    }
+}
+
+fn bad_frame_at(path: &Path, offset: u64, bad: BadFrame) -> Error {
+    match bad {
+        BadFrame::Malformed(malformed) => malformed_at(path, offset, malformed),
+        BadFrame::Version(found) => Error::UnsupportedVersion {
+            path: path.to_owned(),
+            found: u32::from(found),
+            max: u32::from(format::VERSION),
+        },
     }
 }
 
