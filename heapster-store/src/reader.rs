@@ -1,6 +1,6 @@
 //! [`StoreReader`]: a store's directory, read while another process writes it.
 //!
-//! It takes no lock and writes nothing. How it comes to a consistent state is in decision 0016; the
+//! It takes no lock and writes nothing. How it comes to a consistent state is in decision 0015; the
 //! order of the steps in [`State::look`] is what it hangs on.
 
 use std::borrow::Cow;
