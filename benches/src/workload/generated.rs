@@ -29,7 +29,7 @@ const fn column(file: &'static str, metric: &'static str, is_counter: bool) -> G
     GeneratedColumn { file, metric, is_counter }
 }
 
-/// The columns in the order of [`Generated::row`].
+/// The columns in the order of [`Generated::rows`].
 pub const GENERATED_COLUMNS: [GeneratedColumn; 6] = [
     column("cpu_ns", metric::CPU_USAGE, true),
     column("mem_ws", metric::MEMORY_WORKING_SET, false),

@@ -21,7 +21,7 @@ pub enum Kind {
     Retention,
     /// A number of bytes, or `unlimited`.
     Size,
-    /// `RESOLUTION:RETENTION,…`, or `none`; see [`read_tiers`].
+    /// `RESOLUTION:RETENTION,…`, or `none`, from the finest to the coarsest.
     Tiers,
     /// Any text.
     Text,
@@ -37,7 +37,7 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A text that the help calls by this name; the flag may be repeated.
     Each(&'static str),
-    /// A moment; see [`read_moment`].
+    /// A moment: RFC 3339, a date, seconds since the epoch, or a duration before now.
     Moment,
 }
 
