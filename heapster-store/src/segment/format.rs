@@ -95,6 +95,7 @@ pub(super) fn header(id: u64, tier: u8) -> Vec<u8> {
 }
 
 /// Why a header or footer was refused.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum BadFrame {
     Malformed(Malformed),
     Version(u16),
