@@ -11,10 +11,9 @@ use heapster_core::TimeRange;
 use crate::error::{Error, Result, with_causes};
 use crate::manifest::Manifest;
 use crate::paths::{BACKUP, Paths, parse_wal, temporary};
+use crate::planted::{self, Bug};
 use crate::reader::{Missing, ReaderOptions, State, StoreReader};
-use crate::recovery::{
-    list_or_nothing, make_dir, random_number, range_of, remove_leftovers, take_lock,
-};
+use crate::recovery::{list_or_nothing, make_dir, range_of, remove_leftovers, take_lock};
 use crate::segment::{Segment, SegmentInfo};
 use crate::stats::Quarantined;
 use crate::store::Store;
@@ -240,7 +239,7 @@ impl Original {
         make_dir(vfs, dir)?;
         check_is_empty(vfs, dir)?;
         let _lock = take_lock(vfs, &paths)?;
-        self.manifest.store_id = random_number();
+        self.manifest.store_id = vfs.random_number();
         Copier::new(vfs, &paths, how, progress).copy(self, None)
     }
 }
@@ -454,7 +453,9 @@ impl<'a> Copier<'a> {
             self.report.bytes_copied += bytes.len() as u64;
             self.advance(bytes.len() as u64);
         }
-        file.sync().map_err(failed("sync"))?;
+        if !planted::has(Bug::CopyNotSynced) {
+            file.sync().map_err(failed("sync"))?;
+        }
         file.drop_cache().map_err(failed("drop the cache of"))?;
         let mut found = crc32fast::Hasher::new();
         let mut bytes = Vec::new();

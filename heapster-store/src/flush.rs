@@ -19,7 +19,8 @@ use crate::head::encode::Encoder;
 use crate::head::{Head, HeadSet, latest_of_each_time, push_value};
 use crate::maintenance::Upkeep;
 use crate::paths::{Paths, temporary};
-use crate::recovery::{random_number, range_of, set_aside};
+use crate::planted::{self, Bug};
+use crate::recovery::{range_of, set_aside};
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
 use crate::snapshot::View;
@@ -105,6 +106,9 @@ impl Store {
         manifest.add(&sealed);
         for segment in &sealed {
             manifest.mark_stale(range_of(segment.info()));
+        }
+        if planted::has(Bug::WalRemovedFirst) {
+            frozen.iter().for_each(|head| self.drop_wal(upkeep, head.generation));
         }
         let published = self.publish(upkeep, manifest, sealed.clone());
         published.inspect_err(|_| self.discard(&sealed))?;
@@ -280,7 +284,7 @@ impl Store {
             })?;
         }
         let dirs: BTreeSet<_> = infos.iter().map(|info| self.paths.tier_dir(info.tier)).collect();
-        for dir in &dirs {
+        for dir in dirs.iter().filter(|_| !planted::has(Bug::SegmentDirNotSynced)) {
             vfs.sync_dir(dir).map_err(|source| {
                 self.poison("sync");
                 Error::io("sync", dir, source)
@@ -311,11 +315,15 @@ pub(crate) fn create_wal(vfs: &dyn Vfs, paths: &Paths, generation: u64) -> Resul
     let path = paths.wal(generation);
     // A file of that number can only be left from an attempt that failed half-way.
     remove_if_there(vfs, &path).map_err(|source| Error::io("remove", &path, source))?;
-    let wal = WalWriter::create(vfs, path, random_number())?;
+    let wal = WalWriter::create(vfs, path, vfs.random_number())?;
     // Before any record, so that a header that is not whole later was damaged.
-    wal.file().sync().map_err(|source| Error::io("sync", wal.path(), source))?;
-    let dir = paths.wal_dir();
-    vfs.sync_dir(&dir).map_err(|source| Error::io("sync", &dir, source))?;
+    if !planted::has(Bug::WalHeaderNotSynced) {
+        wal.file().sync().map_err(|source| Error::io("sync", wal.path(), source))?;
+    }
+    if !planted::has(Bug::WalDirNotSynced) {
+        let dir = paths.wal_dir();
+        vfs.sync_dir(&dir).map_err(|source| Error::io("sync", &dir, source))?;
+    }
     Ok(wal)
 }
 
@@ -337,6 +345,7 @@ fn rows_of_set(same: &[Arc<HeadSet>]) -> Option<SetRows> {
         let mut cells = vec![Vec::new(); columns.len()];
         for (rank, set) in same.iter().enumerate() {
             for (column, into) in read(set).iter().zip(&mut cells) {
+                let rank = if planted::has(Bug::OlderWins) { same.len() - rank } else { rank };
                 into.extend(column.iter().map(|(at, value)| (at.as_millis(), rank as u64, value)));
             }
         }

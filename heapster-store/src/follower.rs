@@ -43,6 +43,10 @@ pub(crate) struct Follower {
     pub is_tail_odd: bool,
     /// Where in the file the first damage was met.
     pub damaged_at: Option<u64>,
+    /// The greatest length that a mark in the file calls synced.
+    pub marked: u64,
+    /// Where in the file the last batch ends.
+    pub batches_end: u64,
 }
 
 impl Follower {
@@ -61,6 +65,8 @@ impl Follower {
             torn_bytes: 0,
             is_tail_odd: false,
             damaged_at: None,
+            marked: 0,
+            batches_end: 0,
         }
     }
 
@@ -147,6 +153,8 @@ impl Follower {
             self.apply(payload, end - payload.len() as u64);
         }
         self.place = Some(records.place());
+        self.marked = self.marked.max(records.marked);
+        self.batches_end = self.batches_end.max(records.batches_end);
         self.torn_bytes = records.torn_bytes;
         self.is_tail_odd = records.is_tail_odd;
         Ok(())

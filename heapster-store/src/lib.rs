@@ -79,6 +79,10 @@ mod maintenance;
 mod manifest;
 mod options;
 mod paths;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
+#[cfg(not(feature = "planted-bugs"))]
+mod planted;
 mod reader;
 mod recovery;
 mod retention;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
+use crate::planted::{self, Bug};
 use crate::recovery::set_aside;
 use crate::retention::{ClockWatch, Limits, expired};
 use crate::segment::Segment;
@@ -75,12 +76,13 @@ impl Store {
             let (before, now) = (upkeep.manifest.clock_probation, manifest.clock_probation);
             before.is_zero() != now.is_zero() || before.abs_diff(now) >= PROBATION_STEP
         };
-        let trusted = is_trusted.then_some(now);
+        let trusted = (is_trusted || planted::has(Bug::ClockBelieved)).then_some(now);
         let tiers: BTreeSet<u8> = manifest.segments.iter().map(|segment| segment.tier).collect();
         for tier in tiers {
             let of_tier: Vec<_> = manifest.segments.iter().filter(|s| s.tier == tier).collect();
             let needed_from = oldest_needed(&manifest, &self.options.tiers);
-            let needed_from = Some(needed_from).filter(|_| tier == 0);
+            let is_awaited = tier == 0 && !planted::has(Bug::TiersNotAwaited);
+            let needed_from = Some(needed_from).filter(|_| is_awaited);
             let limits = self.limits(&manifest, tier);
             let gone = expired(&of_tier, limits, trusted, needed_from);
             manifest.expire(&gone);

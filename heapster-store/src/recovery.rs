@@ -5,7 +5,8 @@
 //! therefore shows the same as reopening once.
 
 use std::io;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::maintenance::Upkeep;
 use crate::manifest::{Loaded, Manifest};
 use crate::options::StoreOptions;
 use crate::paths::{BACKUP, Paths, TEMPORARY, parse_segment, parse_tier, parse_wal};
+use crate::planted::{self, Bug};
 use crate::retention::ClockWatch;
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
@@ -48,7 +50,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     }
     let Loaded { mut manifest, needs_repair: mut is_dirty, may_be_stale } =
         loaded.unwrap_or_else(|| {
-            let store_id = random_number();
+            let store_id = vfs.random_number();
             let manifest = Manifest { store_id, next_segment: 1, ..Manifest::default() };
             Loaded { manifest, needs_repair: true, may_be_stale: false }
         });
@@ -56,6 +58,9 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let replayed = replay(vfs, &paths, manifest.wal_floor, &mut opened)?;
 
     // From here on the directory is changed.
+    for (path, tail) in &replayed.tails {
+        relog(vfs, path, tail.clone())?;
+    }
     is_dirty |= !missing.is_empty();
     for (info, reason) in missing {
         opened.quarantined.push(quarantine(vfs, &paths, &info, reason)?);
@@ -188,12 +193,6 @@ fn say_who_holds_it(vfs: &dyn Vfs, paths: &Paths) -> io::Result<()> {
     write_all_at(&*file, text.as_bytes(), 0)
 }
 
-/// A number that nobody else has, seeded by the operating system.
-pub(crate) fn random_number() -> u64 {
-    use std::hash::BuildHasher;
-    std::hash::RandomState::new().hash_one(())
-}
-
 fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
     for dir in [paths.wal_dir(), paths.tier_dir(0)] {
         vfs.create_dir_all(&dir).map_err(|source| Error::io("create", &dir, source))?;
@@ -244,6 +243,8 @@ struct Replayed {
     unreadable: Vec<(u64, Option<&'static str>)>,
     /// Files that no row was written to.
     empty: Vec<u64>,
+    /// What of the files no mark calls synced.
+    tails: Vec<(PathBuf, Range<u64>)>,
 }
 
 fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> Result<Replayed> {
@@ -257,6 +258,7 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
         damaged: Vec::new(),
         unreadable: Vec::new(),
         empty: Vec::new(),
+        tails: Vec::new(),
     };
     for generation in generations {
         let path = paths.wal(generation);
@@ -266,6 +268,9 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
         log.read(&path, &*file, len)?;
         replayed.last_seq = replayed.last_seq.max(log.last_seq);
         log.add_to(opened);
+        if log.marked < log.batches_end {
+            replayed.tails.push((path, log.marked..log.batches_end));
+        }
         let is_odd = log.damaged_bytes > 0 || log.is_tail_odd;
         if log.is_unreadable {
             let reason = Some("its header and records are damaged");
@@ -299,9 +304,35 @@ pub(crate) fn list_wals(vfs: &dyn Vfs, paths: &Paths) -> Result<Vec<u64>> {
 fn open_wal(vfs: &dyn Vfs, path: &Path) -> Result<Box<dyn VfsFile>> {
     let failed = |op: &'static str| move |source| Error::io(op, path, source);
     let file = vfs.open(path).map_err(failed("open"))?;
+    if planted::has(Bug::CacheTrusted) {
+        return Ok(file);
+    }
     file.sync().map_err(failed("sync"))?;
     file.drop_cache().map_err(failed("drop the cache of"))?;
     Ok(file)
+}
+
+/// Writes a part of a log file over itself and syncs it.
+///
+/// After a failed sync the cache may show bytes that the disk does not have, call them written, and
+/// not let go of them when it is asked to. What was read is about to be shown, and what is appended
+/// from now on must not outlive it.
+fn relog(vfs: &dyn Vfs, path: &Path, part: Range<u64>) -> Result<()> {
+    /// Bytes that are written at once.
+    const STEP_BYTES: u64 = 1 << 20;
+    if planted::has(Bug::TailNotRelogged) {
+        return Ok(());
+    }
+    let failed = |op: &'static str| move |source| Error::io(op, path, source);
+    let file = vfs.open_for_write(path).map_err(failed("open"))?;
+    let mut from = part.start;
+    while from < part.end {
+        let mut bytes = vec![0; (part.end - from).min(STEP_BYTES) as usize];
+        read_exact_at(&*file, &mut bytes, from).map_err(failed("read"))?;
+        write_all_at(&*file, &bytes, from).map_err(failed("write"))?;
+        from += bytes.len() as u64;
+    }
+    file.sync().map_err(failed("sync"))
 }
 
 fn quarantine(

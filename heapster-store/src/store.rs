@@ -26,6 +26,7 @@ use crate::head::handle::{ColumnLists, SetHandle};
 use crate::maintenance::Upkeep;
 use crate::options::{Ack, LateWindow, Rejected, StoreOptions};
 use crate::paths::Paths;
+use crate::planted::{self, Bug};
 use crate::snapshot::{StoreSnapshot, View};
 use crate::stats::{AppendReport, CompactReport, OpenReport, Stats};
 use crate::vfs::VfsFile;
@@ -286,7 +287,7 @@ impl Store {
         };
         self.counters.lock().appended.add_all(&report);
         let last_seq = result.inspect_err(|error| self.note(error))?;
-        if ack == Ack::Durable {
+        if ack == Ack::Durable && !planted::has(Bug::DurableWithoutSync) {
             self.sync_to(last_seq)?;
         }
         Ok(report)
@@ -476,7 +477,11 @@ impl Store {
         // Both are set behind the write, and whoever changes the file holds `synced`.
         let last = self.visible.load(Ordering::Acquire);
         let len = synced.head.wal_bytes.load(Ordering::Acquire);
-        synced.file.sync().map_err(|source| {
+        let mut result = synced.file.sync();
+        if result.is_err() && planted::has(Bug::SyncRetried) {
+            result = synced.file.sync();
+        }
+        result.map_err(|source| {
             self.poison("sync");
             let error = Error::io("sync", &synced.path, source);
             self.note(&error);
@@ -562,6 +567,9 @@ impl Store {
     }
 
     pub(crate) fn poison(&self, op: &'static str) {
+        if planted::has(Bug::PoisonIgnored) {
+            return;
+        }
         // The first failure is the one worth telling.
         let _ = self.poisoned_by.set(op);
     }

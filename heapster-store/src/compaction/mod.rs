@@ -19,6 +19,7 @@ use heapster_core::storage::{Columns, Selector};
 use crate::error::{Error, Result};
 use crate::flush::RETRY_WAIT;
 use crate::options::LateWindow;
+use crate::planted::{self, Bug};
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
 use crate::stats::CompactReport;
@@ -248,6 +249,9 @@ impl Store {
             damaged_segments: upkeep.damaged_segments.len(),
             ..CompactReport::default()
         };
+        if planted::has(Bug::InputsRemovedFirst) {
+            inputs.iter().for_each(|input| drop(self.options.vfs.remove(input.segment.path())));
+        }
         let published = self.publish(&mut upkeep, manifest, output.clone());
         upkeep.damaged_segments.clear();
         published.inspect_err(|_| self.discard(&output))?;
@@ -271,7 +275,7 @@ impl Store {
             let all = || view.segments.iter().chain(&view.rollups);
             let is_needed =
                 |segment| hides_any(std::slice::from_ref(tombstone), segment, &view.tiers);
-            if !any(all(), is_needed)? {
+            if planted::has(Bug::TombstonesForgotten) || !any(all(), is_needed)? {
                 done.push(tombstone);
             }
         }

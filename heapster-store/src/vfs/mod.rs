@@ -88,6 +88,18 @@ pub trait Vfs: Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// A number that no other call, process or machine is likely to get: stores and log files are
+    /// told apart by such. A file system for tests draws them from a seed.
+    fn random_number(&self) -> u64 {
+        number_of_the_system()
+    }
+}
+
+/// A number seeded by the operating system.
+fn number_of_the_system() -> u64 {
+    use std::hash::BuildHasher;
+    std::hash::RandomState::new().hash_one(())
 }
 
 /// One name in a directory.

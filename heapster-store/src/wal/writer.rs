@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::planted::{self, Bug};
 use crate::vfs::{Vfs, VfsFile, write_all_at};
 use crate::wal::format::{PAYLOAD_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_MAGIC};
 use crate::wal::{file_header, record_crc};
@@ -55,6 +56,11 @@ impl WalWriter {
             Ok(()) => {
                 self.len += record.len() as u64;
                 Ok(())
+            }
+            Err(source) if planted::has(Bug::DebrisKept) => {
+                self.len = self.file.size().unwrap_or(self.len);
+                let error = Error::io("write", &self.path, source);
+                Err(AppendFailed { error, leaves_debris: false })
             }
             Err(source) => {
                 let leaves_debris = self.file.set_len(self.len).is_err();

@@ -2,7 +2,11 @@
 //!
 //! Each file has a live view (what a read shows, the page cache) and a durable one (what `sync`
 //! made safe). Names have the same two views, by directory. A test lets a workload run until the
-//! n-th call that changes something, cuts the power there, and opens the store again.
+//! n-th call that changes something, cuts the power there, and opens the store again; or it lets
+//! every such call be remembered as a [`Moment`], and looks afterwards at what each would have left.
+
+mod coin;
+mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,9 +18,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{DirEntry, Mapping, Vfs, VfsFile};
+use disk::{Change, Disk, Effect, InodeNumber, NameEffect};
 
-/// What a disk writes as one: a torn write keeps or loses whole sectors.
-const SECTOR_BYTES: usize = 512;
+pub use coin::Coin;
+pub use disk::{FailedSync, PowerCut};
 
 /// A file system in memory with faults. Clones are the same file system.
 #[derive(Clone, Debug, Default)]
@@ -25,26 +30,53 @@ pub struct FaultyVfs(Arc<Mutex<State>>);
 /// What a test does before a file is synced.
 type SyncHook = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
-/// What survives when the power goes.
+/// Faults that come by chance, in percent of the calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noise {
+    /// Reads and writes that move fewer bytes than they were asked to, or none because of a signal.
+    pub short: u32,
+    /// Reads, openings, mappings and listings that a disk refuses.
+    pub read_errors: u32,
+    /// Mappings that are refused though a read would work.
+    pub map_errors: u32,
+    /// Requests to drop a file's cache that are not heeded.
+    pub kept_caches: u32,
+}
+
+/// The state of a file system when a call that changes something began.
+#[derive(Clone)]
+pub struct Moment {
+    disk: Disk,
+    /// What the call was about to do.
+    change: Change,
+    /// Number of the call.
+    pub number: u64,
+}
+
+/// How a process or a machine dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PowerCut {
-    /// Only what was synced.
-    DropUnsynced,
-    /// What was synced, and of the rest each name and each sector by the throw of a seeded coin.
-    Torn(u64),
+pub enum Crash {
+    /// The process alone; a write that it was in has moved a part of its bytes, as the seed says.
+    Kill(u64),
+    /// The machine.
+    PowerCut(PowerCut),
 }
 
 #[derive(Default)]
 struct State {
-    inodes: Vec<Inode>,
-    live: Names,
-    durable: Names,
+    disk: Disk,
     locks: BTreeSet<PathBuf>,
     /// Handles of an earlier life of the "machine" must not touch the files any more.
     life: u64,
     changes: u64,
     crash_at: Option<u64>,
     failures: BTreeMap<u64, io::ErrorKind>,
+    failed_sync: FailedSync,
+    noise: Noise,
+    coin: Option<Coin>,
+    /// What [`Vfs::random_number`] gives.
+    numbers: Option<Coin>,
+    moments: Option<Vec<Moment>>,
     capacity: Option<usize>,
     /// No file of such a name can be created.
     refused_suffix: Option<String>,
@@ -56,27 +88,15 @@ struct State {
     is_crashed: bool,
 }
 
-#[derive(Clone, Default)]
-struct Names {
-    files: BTreeMap<PathBuf, usize>,
-    dirs: BTreeSet<PathBuf>,
-}
-
-#[derive(Default)]
-struct Inode {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-}
-
 struct FaultyFile {
     vfs: FaultyVfs,
-    inode: usize,
+    inode: InodeNumber,
     life: u64,
     is_writable: bool,
 }
 
 #[derive(Debug)]
-struct FaultyMapping(Vec<u8>);
+struct FaultyMapping(Arc<Vec<u8>>);
 
 struct FaultyLock {
     vfs: FaultyVfs,
@@ -90,9 +110,33 @@ impl FaultyVfs {
         Self::default()
     }
 
+    /// A file system that holds files, all of them on the disk.
+    pub fn with_files(files: BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        Self::with_disk(Disk::with_files(files))
+    }
+
+    fn with_disk(disk: Disk) -> Self {
+        Self(Arc::new(Mutex::new(State { disk, ..State::default() })))
+    }
+
+    /// Draws the numbers that are to be unlike all others from a seed, so that a run can be repeated.
+    pub fn seed_numbers(&self, seed: u64) {
+        self.0.lock().numbers = Some(Coin::new(seed));
+    }
+
     /// How many calls that change something (write, sync, create, rename, …) there were so far.
     pub fn changes(&self) -> u64 {
         self.0.lock().changes
+    }
+
+    /// Remembers from now on, or no more, the moment of every call that changes something.
+    pub fn remember_moments(&self, wanted: bool) {
+        self.0.lock().moments = wanted.then(Vec::new);
+    }
+
+    /// The moments since the last time, in their order.
+    pub fn take_moments(&self) -> Vec<Moment> {
+        self.0.lock().moments.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Dies at the call number `n` (the first has number 0): that call does a part of its work at
@@ -102,14 +146,37 @@ impl FaultyVfs {
         self.0.lock().crash_at = Some(n);
     }
 
-    /// Lets the call number `n` fail once with that kind of error, without effect.
+    /// Whether it died.
+    pub fn is_crashed(&self) -> bool {
+        self.0.lock().is_crashed
+    }
+
+    /// Lets the call number `n` fail once with that kind of error, without effect; a sync as
+    /// [`FaultyVfs::set_failed_sync`] says.
     pub fn fail_at(&self, n: u64, kind: io::ErrorKind) {
         self.0.lock().failures.insert(n, kind);
+    }
+
+    /// What a sync that fails does to what it should have written.
+    pub fn set_failed_sync(&self, how: FailedSync) {
+        self.0.lock().failed_sync = how;
+    }
+
+    /// Faults by chance from now on.
+    pub fn set_noise(&self, noise: Noise, seed: u64) {
+        let mut state = self.0.lock();
+        state.noise = noise;
+        state.coin = Some(Coin::new(seed));
     }
 
     /// Limits the bytes in all files; writes beyond fail as on a full disk. `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.0.lock().capacity = bytes;
+    }
+
+    /// Bytes in all files.
+    pub fn used_bytes(&self) -> usize {
+        self.0.lock().disk.used()
     }
 
     /// Lets the creation of files whose name ends so fail as on a full disk. `None` lifts it.
@@ -135,22 +202,13 @@ impl FaultyVfs {
 
     /// The process died and starts again: files are as last written, locks are free, old handles dead.
     pub fn restart(&self) {
-        let mut state = self.0.lock();
-        state.begin_life();
+        self.0.lock().begin_life();
     }
 
     /// The machine lost its power and starts again.
     pub fn cut_power(&self, cut: PowerCut) {
         let mut state = self.0.lock();
-        match cut {
-            PowerCut::DropUnsynced => state.live = state.durable.clone(),
-            PowerCut::Torn(seed) => state.tear(&mut Coin(seed)),
-        }
-        if cut == PowerCut::DropUnsynced {
-            for inode in &mut state.inodes {
-                inode.live = inode.durable.clone();
-            }
-        }
+        state.disk.cut_power(cut);
         state.begin_life();
     }
 
@@ -160,21 +218,53 @@ impl FaultyVfs {
     /// There is no such file or byte.
     pub fn flip_bit(&self, path: &Path, offset: usize, bit: u8) -> io::Result<()> {
         let mut state = self.0.lock();
-        let inode = state.inode_of(path)?;
-        let Inode { live, durable } = &mut state.inodes[inode];
-        let mask = 1 << (bit % 8);
-        *live.get_mut(offset).ok_or(io::ErrorKind::InvalidInput)? ^= mask;
-        if let Some(byte) = durable.get_mut(offset) {
-            *byte ^= mask;
+        let inode = state.disk.inode_of(path)?;
+        if offset >= state.disk.bytes(inode).len() {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(())
+        state.disk.damage(path, |bytes| {
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte ^= 1 << (bit % 8);
+            }
+        })
+    }
+
+    /// Changes the bytes of a file, in both views, as a disk does that breaks.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn damage(&self, path: &Path, damage: impl Fn(&mut Vec<u8>)) -> io::Result<()> {
+        self.0.lock().disk.damage(path, damage)
     }
 
     /// Every file and its live bytes.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let state = self.0.lock();
-        let files = state.live.files.iter();
-        files.map(|(path, inode)| (path.clone(), state.inodes[*inode].live.clone())).collect()
+        self.0.lock().disk.files()
+    }
+}
+
+impl Moment {
+    /// What is left when the process or the machine dies in the call.
+    pub fn after(&self, crash: Crash) -> FaultyVfs {
+        let mut disk = self.disk.clone();
+        match crash {
+            Crash::Kill(seed) => {
+                let mut coin = Coin::new(seed);
+                match self.change.clone() {
+                    Change::Bytes(inode, Effect::Write(offset, bytes)) => {
+                        let written = bytes[..coin.below(bytes.len() + 1)].into();
+                        disk.apply(Change::Bytes(inode, Effect::Write(offset, written)));
+                    }
+                    change if coin.percent(50) => disk.apply(change),
+                    _ => {}
+                }
+            }
+            Crash::PowerCut(cut) => {
+                disk.apply(self.change.clone());
+                disk.cut_power(cut);
+            }
+        }
+        FaultyVfs::with_disk(disk)
     }
 }
 
@@ -188,10 +278,13 @@ impl State {
     }
 
     /// Counts a call that changes something. `Ok(false)` means: do half of it, then be dead.
-    fn change(&mut self) -> io::Result<bool> {
+    fn begin(&mut self, change: &Change) -> io::Result<bool> {
         self.alive()?;
         let number = self.changes;
         self.changes += 1;
+        if let Some(moments) = &mut self.moments {
+            moments.push(Moment { disk: self.disk.clone(), change: change.clone(), number });
+        }
         if let Some(kind) = self.failures.remove(&number) {
             return Err(kind.into());
         }
@@ -202,94 +295,56 @@ impl State {
         Ok(true)
     }
 
-    /// As [`State::change`] for calls that cannot be done by half.
-    fn whole_change(&mut self) -> io::Result<()> {
-        if self.change()? { Ok(()) } else { Err(crashed()) }
+    /// As [`State::begin`] for calls that cannot be done by half.
+    fn begin_whole(&mut self, change: &Change) -> io::Result<()> {
+        if self.begin(change)? { Ok(()) } else { Err(crashed()) }
+    }
+
+    /// Changes names.
+    fn rename(&mut self, effect: NameEffect) -> io::Result<()> {
+        let change = Change::Name(effect);
+        self.begin_whole(&change)?;
+        self.disk.apply(change);
+        Ok(())
     }
 
     fn alive(&self) -> io::Result<()> {
         if self.is_crashed { Err(crashed()) } else { Ok(()) }
     }
 
-    fn readable(&self, path: &Path) -> io::Result<()> {
-        let is_bad = self.unreadable.as_deref() == Some(path);
-        if is_bad { Err(io::Error::other("a bad sector")) } else { Ok(()) }
+    /// Whether a fault comes that many times in a hundred.
+    fn chance(&mut self, percent: u32) -> bool {
+        percent > 0 && self.coin.as_mut().is_some_and(|coin| coin.percent(percent))
     }
 
-    fn inode_of(&self, path: &Path) -> io::Result<usize> {
-        self.live.files.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    fn read_chance(&mut self) -> io::Result<()> {
+        let is_refused = self.chance(self.noise.read_errors);
+        if is_refused { Err(io::Error::other("a bad sector")) } else { Ok(()) }
+    }
+
+    fn readable(&mut self, path: &Path) -> io::Result<()> {
+        let is_bad = self.unreadable.as_deref() == Some(path);
+        if is_bad { Err(io::Error::other("a bad sector")) } else { self.read_chance() }
+    }
+
+    /// How many of some bytes a read or a write moves.
+    fn moved(&mut self, len: usize) -> io::Result<usize> {
+        if len > 1 && self.chance(self.noise.short) {
+            let coin = self.coin.as_mut().map_or(0, |coin| coin.below(len));
+            return if coin == 0 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(coin) };
+        }
+        Ok(len)
+    }
+
+    fn is_taken(&self, path: &Path) -> bool {
+        self.disk.live.files.contains_key(path) || self.disk.live.dirs.contains(path)
     }
 
     fn parent_exists(&self, path: &Path) -> io::Result<()> {
         match path.parent() {
-            Some(parent) if !self.live.has_dir(parent) => Err(io::ErrorKind::NotFound.into()),
+            Some(parent) if !self.disk.live.has_dir(parent) => Err(io::ErrorKind::NotFound.into()),
             _ => Ok(()),
         }
-    }
-
-    fn used(&self) -> usize {
-        let inodes: BTreeSet<usize> = self.live.files.values().copied().collect();
-        inodes.into_iter().map(|inode| self.inodes[inode].live.len()).sum()
-    }
-
-    fn tear(&mut self, coin: &mut Coin) {
-        let mut survived = self.durable.clone();
-        let paths: BTreeSet<PathBuf> =
-            self.live.files.keys().chain(self.durable.files.keys()).cloned().collect();
-        for path in paths {
-            let (live, durable) = (self.live.files.get(&path), self.durable.files.get(&path));
-            if live != durable && coin.throw() {
-                match live {
-                    Some(inode) => survived.files.insert(path, *inode),
-                    None => survived.files.remove(&path),
-                };
-            }
-        }
-        survived.dirs.extend(self.live.dirs.iter().filter(|_| coin.throw()).cloned());
-        // A name implies the directories above it.
-        for path in survived.files.keys().cloned().collect::<Vec<_>>() {
-            survived.dirs.extend(path.ancestors().skip(1).map(Path::to_path_buf));
-        }
-        self.live = survived.clone();
-        self.durable = survived;
-        for inode in &mut self.inodes {
-            if inode.live == inode.durable {
-                continue;
-            }
-            let mut kept = inode.durable.clone();
-            // A file's length may be ahead of its bytes.
-            if coin.throw() {
-                kept.resize(inode.live.len(), 0);
-            }
-            for (index, sector) in inode.live.chunks(SECTOR_BYTES).enumerate() {
-                let start = index * SECTOR_BYTES;
-                let end = (start + sector.len()).min(kept.len());
-                if start < end && coin.throw() {
-                    kept[start..end].copy_from_slice(&sector[..end - start]);
-                }
-            }
-            inode.live = kept.clone();
-            inode.durable = kept;
-        }
-    }
-}
-
-impl Names {
-    fn has_dir(&self, path: &Path) -> bool {
-        path.as_os_str().is_empty() || path == Path::new("/") || self.dirs.contains(path)
-    }
-}
-
-/// A small generator of coin throws (SplitMix64), so that a seed gives the same tear again.
-struct Coin(u64);
-
-impl Coin {
-    fn throw(&mut self) -> bool {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) & 1 == 1
     }
 }
 
@@ -300,124 +355,144 @@ fn crashed() -> io::Error {
 impl Vfs for FaultyVfs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let mut state = self.0.lock();
-        state.whole_change()?;
+        let inode = state.disk.add_inode();
+        let change = Change::Name(NameEffect::Link(path.to_owned(), inode));
+        state.begin_whole(&change)?;
         state.parent_exists(path)?;
-        if state.live.files.contains_key(path) || state.live.dirs.contains(path) {
+        if state.is_taken(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let is_refused = |suffix: &String| path.to_string_lossy().ends_with(suffix);
         if state.refused_suffix.as_ref().is_some_and(is_refused) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let inode = state.inodes.len();
-        state.inodes.push(Inode::default());
-        state.live.files.insert(path.to_owned(), inode);
+        state.disk.apply(change);
         Ok(self.file(inode, state.life, true))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         state.alive()?;
         state.readable(path)?;
-        Ok(self.file(state.inode_of(path)?, state.life, false))
+        Ok(self.file(state.disk.inode_of(path)?, state.life, false))
     }
 
     fn open_for_write(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let state = self.0.lock();
         state.alive()?;
-        Ok(self.file(state.inode_of(path)?, state.life, true))
+        Ok(self.file(state.disk.inode_of(path)?, state.life, true))
     }
 
     fn map(&self, path: &Path) -> io::Result<Box<dyn Mapping>> {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         state.alive()?;
         state.readable(path)?;
-        let inode = state.inode_of(path)?;
-        Ok(Box::new(FaultyMapping(state.inodes[inode].live.clone())))
+        let percent = state.noise.map_errors;
+        if state.chance(percent) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let inode = state.disk.inode_of(path)?;
+        Ok(Box::new(FaultyMapping(Arc::clone(state.disk.bytes(inode)))))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.whole_change()?;
+        state.alive()?;
+        let inode = state.disk.inode_of(from);
+        let number = *inode.as_ref().unwrap_or(&0);
+        let effect = NameEffect::Rename(from.to_owned(), to.to_owned(), number);
+        let change = match &inode {
+            Ok(_) => Change::Name(effect),
+            Err(_) => Change::Sync,
+        };
+        state.begin_whole(&change)?;
         state.parent_exists(to)?;
-        let inode = state.live.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.live.files.insert(to.to_owned(), inode);
+        inode?;
+        state.disk.apply(change);
         Ok(())
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.whole_change()?;
+        state.alive()?;
+        let inode = state.disk.inode_of(from);
+        let is_possible = inode.is_ok() && !state.has_no_links && !state.is_taken(to);
+        let change = match &inode {
+            Ok(inode) if is_possible => Change::Name(NameEffect::Link(to.to_owned(), *inode)),
+            _ => Change::Sync,
+        };
+        state.begin_whole(&change)?;
         if state.has_no_links {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
         state.parent_exists(to)?;
-        let inode = state.inode_of(from)?;
-        if state.live.files.contains_key(to) || state.live.dirs.contains(to) {
+        inode?;
+        if state.is_taken(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        state.live.files.insert(to.to_owned(), inode);
+        state.disk.apply(change);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.whole_change()?;
-        match state.live.files.remove(path) {
-            Some(_) => Ok(()),
-            None => Err(io::ErrorKind::NotFound.into()),
+        if state.disk.live.files.contains_key(path) {
+            return state.rename(NameEffect::Unlink(path.to_owned()));
         }
+        state.begin_whole(&Change::Sync)?;
+        Err(io::ErrorKind::NotFound.into())
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.whole_change()?;
-        for dir in path.ancestors() {
-            if state.live.files.contains_key(dir) {
-                return Err(io::ErrorKind::NotADirectory.into());
+        state.begin_whole(&Change::Sync)?;
+        let is_file = |dir: &Path| state.disk.live.files.contains_key(dir);
+        if path.ancestors().any(is_file) {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let mut dirs: Vec<_> = path.ancestors().collect();
+        dirs.reverse();
+        for dir in dirs {
+            if !state.disk.live.has_dir(dir) {
+                state.disk.apply(Change::Name(NameEffect::MakeDir(dir.to_owned())));
             }
         }
-        state.live.dirs.extend(path.ancestors().map(Path::to_path_buf));
         Ok(())
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
-        state.whole_change()?;
-        if !state.live.has_dir(path) {
+        state.begin_whole(&Change::Sync)?;
+        if !state.disk.live.has_dir(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let state = &mut *state;
-        let is_in = |name: &Path| name.parent() == Some(path);
-        state.durable.files.retain(|name, _| !is_in(name));
-        let files = state.live.files.iter().filter(|(name, _)| is_in(name));
-        state.durable.files.extend(files.map(|(name, inode)| (name.clone(), *inode)));
-        let dirs = state.live.dirs.iter().filter(|name| is_in(name));
-        state.durable.dirs.extend(dirs.cloned());
+        state.disk.sync_dir(path);
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         state.alive()?;
-        if state.live.files.contains_key(path) {
+        state.read_chance()?;
+        let live = &state.disk.live;
+        if live.files.contains_key(path) {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        if !state.live.has_dir(path) {
+        if !live.has_dir(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let name_in = |name: &Path| {
             let own = name.file_name()?.to_str()?.to_owned();
             (name.parent() == Some(path)).then_some(own)
         };
-        let files = state.live.files.iter().filter_map(|(name, inode)| {
-            let len = state.inodes[*inode].live.len() as u64;
+        let files = live.files.iter().filter_map(|(name, inode)| {
+            let len = state.disk.bytes(*inode).len() as u64;
             name_in(name).map(|name| DirEntry { name, len, is_dir: false })
         });
-        let dirs =
-            state.live.dirs.iter().filter_map(|name| {
-                name_in(name).map(|name| DirEntry { name, len: 0, is_dir: true })
-            });
+        let dirs = live
+            .dirs
+            .iter()
+            .filter_map(|name| name_in(name).map(|name| DirEntry { name, len: 0, is_dir: true }));
         Ok(files.chain(dirs).collect())
     }
 
@@ -425,10 +500,9 @@ impl Vfs for FaultyVfs {
         let mut state = self.0.lock();
         state.alive()?;
         state.parent_exists(path)?;
-        if !state.live.files.contains_key(path) {
-            let inode = state.inodes.len();
-            state.inodes.push(Inode::default());
-            state.live.files.insert(path.to_owned(), inode);
+        if !state.disk.live.files.contains_key(path) {
+            let inode = state.disk.add_inode();
+            state.disk.apply(Change::Name(NameEffect::Link(path.to_owned(), inode)));
         }
         if !state.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -440,13 +514,18 @@ impl Vfs for FaultyVfs {
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
         let state = self.0.lock();
         state.alive()?;
-        let free = state.capacity.map(|bytes| bytes.saturating_sub(state.used()) as u64);
+        let free = state.capacity.map(|bytes| bytes.saturating_sub(state.disk.used()) as u64);
         Ok(free.unwrap_or(u64::MAX))
+    }
+
+    fn random_number(&self) -> u64 {
+        let mut state = self.0.lock();
+        state.numbers.get_or_insert_with(|| Coin::new(super::number_of_the_system())).number()
     }
 }
 
 impl FaultyVfs {
-    fn file(&self, inode: usize, life: u64, is_writable: bool) -> Box<dyn VfsFile> {
+    fn file(&self, inode: InodeNumber, life: u64, is_writable: bool) -> Box<dyn VfsFile> {
         Box::new(FaultyFile { vfs: self.clone(), inode, life, is_writable })
     }
 }
@@ -460,11 +539,12 @@ impl FaultyFile {
 
 impl VfsFile for FaultyFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.vfs.0.lock();
+        let mut state = self.vfs.0.lock();
         self.alive(&state)?;
-        let live = &state.inodes[self.inode].live;
+        state.read_chance()?;
+        let live = Arc::clone(state.disk.bytes(self.inode));
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(live.len());
-        let len = into.len().min(live.len() - start);
+        let len = state.moved(into.len().min(live.len() - start))?;
         into[..len].copy_from_slice(&live[start..start + len]);
         Ok(len)
     }
@@ -475,18 +555,18 @@ impl VfsFile for FaultyFile {
         if !self.is_writable {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        let is_whole = state.change()?;
-        let mut len = if is_whole { bytes.len() } else { bytes.len() / 2 };
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let old = state.inodes[self.inode].live.len();
+        let effect =
+            |len: usize| Change::Bytes(self.inode, Effect::Write(start, bytes[..len].into()));
+        let is_whole = state.begin(&effect(bytes.len()))?;
+        let mut len = if is_whole { state.moved(bytes.len())? } else { bytes.len() / 2 };
         if let Some(capacity) = state.capacity {
-            let room = capacity.saturating_sub(state.used()) + old.saturating_sub(start);
+            let old = state.disk.bytes(self.inode).len();
+            let room = capacity.saturating_sub(state.disk.used()) + old.saturating_sub(start);
             len = len.min(room);
         }
-        let live = &mut state.inodes[self.inode].live;
         if len > 0 {
-            live.resize(old.max(start + len), 0);
-            live[start..start + len].copy_from_slice(&bytes[..len]);
+            state.disk.apply(effect(len));
         }
         match len {
             _ if !is_whole => Err(crashed()),
@@ -498,16 +578,17 @@ impl VfsFile for FaultyFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.vfs.0.lock();
         self.alive(&state)?;
-        state.whole_change()?;
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        state.inodes[self.inode].live.resize(len, 0);
+        let change = Change::Bytes(self.inode, Effect::SetLen(len));
+        state.begin_whole(&change)?;
+        state.disk.apply(change);
         Ok(())
     }
 
     fn size(&self) -> io::Result<u64> {
         let state = self.vfs.0.lock();
         self.alive(&state)?;
-        Ok(state.inodes[self.inode].live.len() as u64)
+        Ok(state.disk.bytes(self.inode).len() as u64)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -515,14 +596,24 @@ impl VfsFile for FaultyFile {
         hook.map_or(Ok(()), |hook| hook())?;
         let mut state = self.vfs.0.lock();
         self.alive(&state)?;
-        state.whole_change()?;
-        let inode = &mut state.inodes[self.inode];
-        inode.durable.clone_from(&inode.live);
+        let begun = state.begin_whole(&Change::Sync);
+        if begun.is_err() && !state.is_crashed {
+            let how = state.failed_sync;
+            state.disk.fail_sync(self.inode, how);
+        }
+        begun?;
+        state.disk.sync(self.inode);
         Ok(())
     }
 
     fn drop_cache(&self) -> io::Result<()> {
-        self.alive(&self.vfs.0.lock())
+        let mut state = self.vfs.0.lock();
+        self.alive(&state)?;
+        let percent = state.noise.kept_caches;
+        if !state.chance(percent) {
+            state.disk.drop_cache(self.inode);
+        }
+        Ok(())
     }
 }
 
@@ -547,7 +638,14 @@ impl Mapping for FaultyMapping {}
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("files", &self.live.files).finish_non_exhaustive()
+        f.debug_struct("State").field("files", &self.disk.live.files).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let change = format!("{:.80?}", self.change);
+        f.debug_struct("Moment").field("number", &self.number).field("change", &change).finish()
     }
 }
 

@@ -1,0 +1,105 @@
+//! Aggregates by buckets: what tiers say must be what the samples say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use heapster_core::storage::{
+    Aggregates, Bucket, BucketSelection, BucketSelector, Columns, MemoryStorage, Snapshot, Storage,
+    Sum, collect_buckets,
+};
+use heapster_core::{TimeRange, Timestamp};
+use heapster_store::Store;
+use heapster_store::vfs::faulty::Coin;
+
+use crate::contents::{Contents, rows_by_time};
+
+const SIZES_MS: [i64; 4] = [300_000, 600_000, 3_600_000, 7_200_000];
+
+/// Buckets of a column, printed so that NaNs compare, by their start.
+type Answer = BTreeMap<(String, String, i64), String>;
+
+/// Asks the store, and the samples that it ever had, the same question.
+///
+/// # Errors
+/// The answers differ.
+pub fn check(
+    store: &Store,
+    shown: &Contents,
+    history: &Contents,
+    coin: &mut Coin,
+) -> Result<(), String> {
+    let memory = MemoryStorage::new();
+    for (at, rows) in rows_by_time(history) {
+        memory.append(at, &rows);
+    }
+    // Before this, samples are gone that a tier may not have had in its finest buckets.
+    let expired = history.keys().filter(|key| !shown.contains_key(*key)).map(|key| key.2).max();
+    let size = coin.pick(&SIZES_MS);
+    let start = history.keys().map(|key| key.2).min().unwrap_or(0);
+    let start = match coin.percent(50) {
+        true => Timestamp::MIN,
+        false => Timestamp::from_millis(start.div_euclid(size) * size),
+    };
+    let wanted = [
+        Aggregates::ALL,
+        Aggregates::MAX,
+        Aggregates::INCREASE,
+        Aggregates::SUM | Aggregates::FIRST | Aggregates::LAST,
+    ];
+    let selector = BucketSelector {
+        matchers: Vec::new(),
+        columns: Columns::All,
+        range: TimeRange::new(start, Timestamp::MAX),
+        bucket: Some(Duration::from_millis(size as u64)),
+        aggregates: coin.pick(&wanted),
+    };
+    let failed = |error| format!("aggregates: {error}");
+    let answer = store.snapshot().select_buckets(&selector).map_err(failed)?;
+    if !answer.is_exact {
+        return match expired {
+            Some(_) => Ok(()),
+            None => Err("aggregates: not exact, though nothing is gone".to_owned()),
+        };
+    }
+    let expected = memory.snapshot().and_then(|memory| memory.select_buckets(&selector));
+    let (found, expected) = (print_all(&answer)?, print_all(&expected.map_err(failed)?)?);
+    // The step over samples that are gone is gone with them.
+    let is_known = |start: i64| expired.is_none_or(|expired| start > expired + 86_400_000);
+    for (key, bucket) in &expected {
+        if is_known(key.2) && found.get(key) != Some(bucket) {
+            let found = found.get(key);
+            return Err(format!("bucket {key:?} of {size} ms is {found:?} instead of {bucket}"));
+        }
+    }
+    match found.keys().find(|key| !expected.contains_key(*key)) {
+        Some(key) => Err(format!("bucket {key:?} is of no sample")),
+        None => Ok(()),
+    }
+}
+
+fn print_all(selection: &BucketSelection) -> Result<Answer, String> {
+    let mut answer = Answer::new();
+    for set in &selection.sets {
+        for (index, column) in set.columns().iter().enumerate() {
+            let buckets = collect_buckets(&**set, index);
+            for bucket in buckets.map_err(|error| format!("aggregates: {error}"))? {
+                let at = bucket.start.as_millis();
+                let key = (set.labels().to_string(), column.name.to_string(), at);
+                answer.insert(key, print(&bucket));
+            }
+        }
+    }
+    Ok(answer)
+}
+
+fn print(bucket: &Bucket) -> String {
+    let sum = |sum: Sum| match sum {
+        Sum::Int(sum) => format!("{sum}"),
+        // The payload of a NaN and the sign of a zero depend on the order of additions.
+        Sum::Float(sum) if sum.is_nan() => "NaN".to_owned(),
+        Sum::Float(sum) => format!("{:?}", sum + 0.0),
+    };
+    let increase = bucket.increase.map(|own| (sum(own.by), own.resets));
+    let without = Bucket { sum: None, increase: None, ..*bucket };
+    format!("{without:?} {:?} {increase:?}", bucket.sum.map(sum))
+}
