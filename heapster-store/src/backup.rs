@@ -13,7 +13,9 @@ use crate::manifest::Manifest;
 use crate::paths::{BACKUP, Paths, parse_wal, temporary};
 use crate::planted::{self, Bug};
 use crate::reader::{Missing, ReaderOptions, State, StoreReader};
-use crate::recovery::{list_or_nothing, make_dir, range_of, remove_leftovers, take_lock};
+use crate::recovery::{
+    list_or_nothing, make_dir, make_name_durable, range_of, remove_leftovers, take_lock,
+};
 use crate::segment::{Segment, SegmentInfo};
 use crate::stats::Quarantined;
 use crate::store::Store;
@@ -72,8 +74,8 @@ impl CopyReport {
 /// what [`StoreReader`] shows when the call begins. It can be read with a [`StoreReader`]; to write
 /// to it, [`restore`] it. Checksums are verified in the bytes that were read back.
 ///
-/// A run that fails or dies leaves the backup of before or, the first time, a directory that does
-/// not open; the next run goes on with what it finds.
+/// A run that fails or dies leaves the backup of before, one of a moment between that and this, or,
+/// the first time, a directory that does not open; the next run goes on with what it finds.
 ///
 /// # Errors
 /// [`Error::NotEmpty`]: something else is in the destination. [`Error::WrongBackup`]: it holds the
@@ -237,6 +239,7 @@ impl Original {
     ) -> Result<CopyReport> {
         let paths = Paths::new(dir);
         make_dir(vfs, dir)?;
+        make_name_durable(vfs, dir)?;
         check_is_empty(vfs, dir)?;
         let _lock = take_lock(vfs, &paths)?;
         self.manifest.store_id = vfs.random_number();
@@ -256,6 +259,7 @@ fn check_is_empty(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
 fn mark_as_backup(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
     let (dir, mark) = (paths.root(), &paths.backup_mark());
     make_dir(vfs, dir)?;
+    make_name_durable(vfs, dir)?;
     if list_or_nothing(vfs, dir)?.iter().any(|entry| entry.name == BACKUP) {
         return Ok(());
     }

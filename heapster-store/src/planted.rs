@@ -43,6 +43,10 @@ bugs! {
     ManifestNotSynced,
     /// The rename of the manifest is not made durable before the log goes.
     ManifestDirNotSynced,
+    /// When the store is opened, files go that a manifest does not name whose own name is not durable.
+    ManifestNotSettled,
+    /// The directories above a new store are not made durable.
+    PathNotSynced,
     /// The manifest is written over the one before.
     ManifestInPlace,
     /// The manifest is not checked against its checksum.

@@ -46,6 +46,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let loaded = Manifest::load(vfs, &paths)?;
     opened.is_new = loaded.is_none();
     if opened.is_new {
+        make_name_durable(vfs, dir)?;
         create_dirs(vfs, &paths)?;
     }
     let Loaded { mut manifest, needs_repair: mut is_dirty, may_be_stale } =
@@ -57,6 +58,11 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let (segments, missing) = open_segments(vfs, &paths, &manifest, &mut opened)?;
     let replayed = replay(vfs, &paths, manifest.wal_floor, &mut opened)?;
 
+    if !opened.is_new && !planted::has(Bug::ManifestNotSettled) {
+        // The one who wrote the manifest may have died before its name was durable. Until it is, a
+        // power cut brings back the one before, which names what is about to be removed.
+        vfs.sync_dir(dir).map_err(|source| Error::io("sync", dir, source))?;
+    }
     // From here on the directory is changed.
     for (path, tail) in &replayed.tails {
         relog(vfs, path, tail.clone())?;
@@ -113,25 +119,28 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     Ok(Store::from_parts(Parts { options, paths, upkeep, writer, view, opened, lock }))
 }
 
-/// Creates the directory and makes its name durable, and those of the parents that were missing.
+/// Creates the directory and its missing parents; their names are not durable yet.
 pub(crate) fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
-    let is_missing = |path: &Path| match vfs.list(path) {
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-        Ok(_) => false,
-    };
-    if !is_missing(dir) {
+    match vfs.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        _ => return Ok(()),
+    }
+    vfs.create_dir_all(dir).map_err(|source| Error::io("create", dir, source))
+}
+
+/// Makes the name of a directory durable, and those of all above it: whoever made them may have died
+/// before they were.
+pub(crate) fn make_name_durable(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    if planted::has(Bug::PathNotSynced) {
         return Ok(());
     }
-    let is_named = |path: &&Path| !path.as_os_str().is_empty();
-    let missing: Vec<&Path> =
-        dir.ancestors().filter(is_named).take_while(|p| is_missing(p)).collect();
-    vfs.create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
-    for made in missing {
-        let parent = match made.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        vfs.sync_dir(parent).map_err(|source| Error::io("sync", parent, source))?;
+    for (distance, parent) in dir.ancestors().skip(1).enumerate() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match vfs.sync_dir(parent) {
+            // Far above may be what we cannot open, and then have not made.
+            Err(error) if distance > 0 && error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result.map_err(|source| Error::io("sync", parent, source))?,
+        }
     }
     Ok(())
 }

@@ -93,11 +93,11 @@ fn print_all(selection: &BucketSelection) -> Result<Answer, String> {
 }
 
 fn print(bucket: &Bucket) -> String {
-    let sum = |sum: Sum| match sum {
-        Sum::Int(sum) => format!("{sum}"),
-        // The payload of a NaN and the sign of a zero depend on the order of additions.
-        Sum::Float(sum) if sum.is_nan() => "NaN".to_owned(),
-        Sum::Float(sum) => format!("{:?}", sum + 0.0),
+    // Integers and floats may be added up in another order, and then by another kind; the payload of
+    // a NaN and the sign of a zero depend on the order as well.
+    let sum = |sum: Sum| match sum.as_f64() {
+        sum if sum.is_nan() => "NaN".to_owned(),
+        sum => format!("{:?}", sum + 0.0),
     };
     let increase = bucket.increase.map(|own| (sum(own.by), own.resets));
     let without = Bucket { sum: None, increase: None, ..*bucket };

@@ -14,12 +14,17 @@ pub const NOON: i64 = 1_532_606_400_000;
 pub struct SimulatedClock {
     wall: AtomicI64,
     monotonic: AtomicU64,
+    /// Monotonic time until which it is known to have jumped within a day.
+    jumped_until: AtomicU64,
 }
+
+const DAY: u64 = 86_400_000;
 
 impl SimulatedClock {
     /// A clock that shows [`NOON`].
     pub fn new() -> Self {
-        Self { wall: AtomicI64::new(NOON), monotonic: AtomicU64::new(0) }
+        let (monotonic, jumped_until) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { wall: AtomicI64::new(NOON), monotonic, jumped_until }
     }
 
     /// A clock that shows the same and is moved by itself.
@@ -27,6 +32,7 @@ impl SimulatedClock {
         Self {
             wall: AtomicI64::new(self.millis()),
             monotonic: AtomicU64::new(self.monotonic.load(Ordering::Relaxed)),
+            jumped_until: AtomicU64::new(self.jumped_until.load(Ordering::Relaxed)),
         }
     }
 
@@ -39,6 +45,13 @@ impl SimulatedClock {
     /// Somebody sets the wall clock.
     pub fn jump(&self, millis: i64) {
         self.wall.fetch_add(millis, Ordering::Relaxed);
+        let until = self.monotonic.load(Ordering::Relaxed) + DAY;
+        self.jumped_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether it was set within a day.
+    pub fn has_jumped(&self) -> bool {
+        self.monotonic.load(Ordering::Relaxed) < self.jumped_until.load(Ordering::Relaxed)
     }
 
     /// Wall time in milliseconds.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use heapster_core::series::Row;
-use heapster_core::storage::{Columns, Selector, Snapshot, collect};
+use heapster_core::storage::{Columns, Samples, Selector, Snapshot, collect};
 use heapster_core::{Labels, MetricKind, MetricValue, TimeRange, Timestamp, Value};
 
 /// Sets that scripts write to.
@@ -76,13 +76,9 @@ pub fn read_back(snapshot: &dyn Snapshot) -> Result<Contents, String> {
     let mut contents = Contents::new();
     let sets = snapshot.select(&selector).map_err(|error| format!("select: {error}"))?;
     for set in sets {
-        let labels = set.labels();
-        let number = labels.get("pod_name").and_then(|name| name.strip_prefix("pod-"));
-        let number = number.and_then(|number| number.parse().ok());
-        let number: u8 = number.ok_or_else(|| format!("a set nobody wrote: {labels}"))?;
+        let number = set_number(set.labels())?;
         for (index, column) in set.columns().iter().enumerate() {
-            let name = column.name.strip_prefix('c').and_then(|name| name.parse().ok());
-            let name: u8 = name.ok_or_else(|| format!("a column nobody wrote: {}", column.name))?;
+            let name = column_number(&column.name)?;
             let samples = collect(&*set, index)
                 .map_err(|error| format!("read {name} of {number}: {error}"))?;
             if !samples.is_sorted_by(|(a, _), (b, _)| a < b) {
@@ -97,6 +93,53 @@ pub fn read_back(snapshot: &dyn Snapshot) -> Result<Contents, String> {
         }
     }
     Ok(contents)
+}
+
+/// Reads what can be read of a store on a disk that broke; whether something could not.
+///
+/// # Errors
+/// What the store should never show.
+pub fn read_what_is_left(snapshot: &dyn Snapshot) -> Result<(Contents, bool), String> {
+    let selector = Selector { matchers: Vec::new(), columns: Columns::All, range: TimeRange::ALL };
+    let (mut contents, mut has_errors) = (Contents::new(), false);
+    let Ok(sets) = snapshot.select(&selector) else { return Ok((contents, true)) };
+    for set in sets {
+        let number = set_number(set.labels())?;
+        for (index, column) in set.columns().iter().enumerate() {
+            let name = column_number(&column.name)?;
+            let mut cursor = set.read(index);
+            let mut samples = Samples::default();
+            // A run that cannot be read is passed over; there are never more than rows.
+            for _ in 0..100_000 {
+                match cursor.next_run() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(_) => {
+                        has_errors = true;
+                        continue;
+                    }
+                }
+                match cursor.decode(&mut samples) {
+                    Ok(()) => contents.extend(
+                        samples.iter().map(|(at, v)| ((number, name, at.as_millis()), v.into())),
+                    ),
+                    Err(_) => has_errors = true,
+                }
+            }
+        }
+    }
+    Ok((contents, has_errors))
+}
+
+fn set_number(labels: &Labels) -> Result<u8, String> {
+    let number = labels.get("pod_name").and_then(|name| name.strip_prefix("pod-"));
+    let number = number.and_then(|number| number.parse().ok());
+    number.ok_or_else(|| format!("a set nobody wrote: {labels}"))
+}
+
+fn column_number(name: &str) -> Result<u8, String> {
+    let number = name.strip_prefix('c').and_then(|name| name.parse().ok());
+    number.ok_or_else(|| format!("a column nobody wrote: {name}"))
 }
 
 /// The contents as rows of one moment each, in the order of time.

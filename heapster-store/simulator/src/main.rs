@@ -70,6 +70,35 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints a line for each bug; a failure when one is not found.
+#[cfg(feature = "planted-bugs")]
+fn hunt(seeds: u64, jobs: usize, only: &str) -> ExitCode {
+    use heapster_store::planted::Bug;
+
+    let mut missed = 0;
+    let is_wanted = |bug: &Bug| format!("{bug:?}").contains(only);
+    for bug in Bug::ALL.iter().copied().filter(is_wanted) {
+        let trophy = heapster_simulator::hunt(bug, seeds, jobs);
+        let name = format!("{bug:?}");
+        match trophy.found {
+            Some(found) => {
+                let Found { seed, failure } = found;
+                let what: String = failure.what.chars().take(100).collect();
+                println!(
+                    "{name:24} found by seed {seed:6}, {} images: {what}",
+                    trophy.tally.images
+                );
+            }
+            None => {
+                missed += 1;
+                println!("{name:24} NOT FOUND in {} seeds: {}", trophy.seeds, bug.what());
+            }
+        }
+        let _ = std::io::stdout().flush();
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a stopwatch for people")]
 fn now() -> Instant {
     Instant::now()

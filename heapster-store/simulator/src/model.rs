@@ -145,6 +145,15 @@ impl Model {
         trial.state
     }
 
+    /// Whether a sample may be found at all, whatever was lost besides.
+    pub fn ever_had(&self, key: &Key, value: Bits) -> bool {
+        let writes = |entry: &Entry| match &entry.effect {
+            Effect::Write(cells) => cells.contains(&(*key, value)),
+            _ => false,
+        };
+        self.base_history.get(key) == Some(&value) || self.entries.iter().any(writes)
+    }
+
     /// From now on samples before that time may go, or no more.
     pub fn expire_before(&mut self, bound: Option<i64>) {
         self.position.expiring_before = bound;

@@ -19,7 +19,8 @@ use heapster_store::{
 use crate::aggregates;
 use crate::clock::SimulatedClock;
 use crate::contents::{
-    Bits, COLUMNS, Contents, Key, column_kind, column_name, labels_of, read_back, row,
+    Bits, COLUMNS, Contents, Key, column_kind, column_name, labels_of, read_back,
+    read_what_is_left, row,
 };
 use crate::model::{Channel, Effect, Fate, Model, Position};
 use crate::script::{Cells, End, Knobs, Life, Script, Step};
@@ -30,6 +31,9 @@ const DIR: &str = "/data/store";
 const BACKUP: &str = "/data/backup";
 /// How often a recovery that is interrupted is interrupted again.
 const NESTED_MAX: usize = 3;
+
+/// Of a hundred images so many are damaged besides.
+const DAMAGED_PERCENT: u32 = 6;
 
 /// What a run did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +71,15 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.trace.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
         write!(f, "{}", self.what)
+    }
+}
+
+impl Failure {
+    /// What kind of failure it is: its text without numbers.
+    pub fn kind(&self) -> String {
+        let text = self.what.rsplit("]: ").next().unwrap_or_default();
+        let is_word = |c: &char| c.is_alphabetic() || *c == ' ';
+        text.chars().take_while(|c| *c != ':').filter(is_word).take(40).collect()
     }
 }
 
@@ -424,6 +437,8 @@ impl World {
     fn maintain(&mut self, store: &Store) -> Checked<String> {
         let bound = match (self.knobs.retention_bytes, self.knobs.retention) {
             (Some(_), _) => Some(i64::MAX),
+            // Nothing goes on the word of a clock that was set within a day.
+            (_, Retention::Age(_)) if self.clock.has_jumped() => None,
             (_, Retention::Age(age)) => Some(self.now() - age.as_millis() as i64),
             _ => None,
         };
@@ -490,6 +505,31 @@ impl World {
         Ok(())
     }
 
+    /// A disk that breaks after the crash: what is found must be told, or be as if nothing had been.
+    fn examine_damage(&self, vfs: &FaultyVfs, position: Position, coin: &mut Coin) -> Checked {
+        let files: Vec<_> =
+            vfs.files().into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
+        let files: Vec<_> = files.into_iter().filter(|(path, _)| path.starts_with(DIR)).collect();
+        let Some((path, bytes)) = files.get(coin.below(files.len())) else { return Ok(()) };
+        let damage = Damage::draw(coin, bytes.len());
+        vfs.damage(path, |bytes| damage.apply(bytes)).map_err(|error| error.to_string())?;
+        let in_context = |what: String| format!("{damage:?} of {}: {what}", path.display());
+        let clock = Arc::new(self.clock.fork());
+        let store = Store::open(DIR, self.options(vfs, &clock))
+            .map_err(|error| in_context(format!("it does not open: {error}")))?;
+        let (found, has_errors) = read_what_is_left(&store.snapshot()).map_err(in_context)?;
+        let report = store.open_report();
+        let is_told = has_errors || !report.is_complete() || report.torn_bytes > 0;
+        if let Some(key) = found.iter().find(|(key, value)| !self.model.ever_had(key, **value)) {
+            return Err(in_context(format!("invented: {key:?}")));
+        }
+        if !is_told {
+            let matched = self.model.match_with(&found, position, position.synced);
+            matched.map_err(|what| in_context(format!("damage is not told: {what}")))?;
+        }
+        Ok(())
+    }
+
     fn examine(&mut self, moment: &Moment, position: Position, coin: &mut Coin) -> Checked {
         let mut crash = draw_crash(coin);
         let mut crashes = vec![crash];
@@ -512,6 +552,9 @@ impl World {
         }
         self.tally.images += 1;
         self.prepare(&vfs, coin);
+        if coin.percent(DAMAGED_PERCENT) {
+            return self.examine_damage(&vfs, position, coin);
+        }
         let is_kill = crashes.iter().all(|crash| matches!(crash, Crash::Kill(_)));
         let floor = match is_kill && !self.has_lied {
             true => position.acknowledged,
@@ -601,10 +644,9 @@ impl World {
         match StoreReader::open(BACKUP, options) {
             Ok(reader) => {
                 let found = read_back(&reader.snapshot())?;
-                match self.backups.contains(&found) {
-                    true => Ok(()),
-                    false => same(newest, &found, "a backup"),
-                }
+                // One that was not finished may lie between that of before and its own.
+                let is_between = self.backups.iter().any(|old| is_between(old, &found, newest));
+                if is_between { Ok(()) } else { same(newest, &found, "a backup") }
             }
             // The first one is not finished.
             Err(Error::NotAStore { .. } | Error::Io { .. }) if !self.has_backup => Ok(()),
@@ -613,10 +655,55 @@ impl World {
     }
 }
 
+/// Whether contents are those of a moment between two others, as far as these tell.
+fn is_between(old: &Contents, found: &Contents, new: &Contents) -> bool {
+    let is_known =
+        |(key, value): (&Key, &Bits)| old.get(key) == Some(value) || new.get(key) == Some(value);
+    let is_kept = |key: &Key| !new.contains_key(key) || found.contains_key(key);
+    found.iter().all(is_known) && old.keys().all(is_kept)
+}
+
 fn print<T: fmt::Debug>(result: &Result<T, Error>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
         Err(error) => format!("error: {error}"),
+    }
+}
+
+/// What happens to the bytes of a file that lies on a disk that breaks.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Flip(usize, u8),
+    Zeros(usize, usize),
+    Cut(usize),
+    /// Bytes of one place are written to another.
+    Misplaced(usize, usize, usize),
+}
+
+impl Damage {
+    fn draw(coin: &mut Coin, len: usize) -> Self {
+        let sector = |coin: &mut Coin| coin.below(len) / 512 * 512;
+        match coin.below(8) {
+            0 => Self::Zeros(sector(coin), 512),
+            1 => Self::Cut(coin.below(len)),
+            2 => Self::Misplaced(sector(coin), sector(coin), 512),
+            3 => Self::Misplaced(coin.below(len), coin.below(len), 1 + coin.below(200)),
+            _ => Self::Flip(coin.below(len), 1 << coin.below(8)),
+        }
+    }
+
+    fn apply(self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Flip(at, mask) => {
+                bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= mask)
+            }
+            Self::Zeros(at, len) => bytes.iter_mut().skip(at).take(len).for_each(|byte| *byte = 0),
+            Self::Cut(len) => bytes.truncate(len),
+            Self::Misplaced(from, to, len) => {
+                let moved: Vec<u8> = bytes.iter().skip(from).take(len).copied().collect();
+                bytes.iter_mut().skip(to).zip(moved).for_each(|(byte, other)| *byte = other);
+            }
+        }
     }
 }
 

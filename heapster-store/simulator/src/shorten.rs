@@ -7,6 +7,8 @@ use crate::script::Script;
 /// scripts.
 pub fn shorten(script: &Script, tries_max: usize) -> Script {
     let mut shortest = script.clone();
+    let Err(failure) = run_script(script, false) else { return shortest };
+    let kind = failure.kind();
     let mut tries = 0;
     let mut is_shorter = true;
     while is_shorter {
@@ -16,7 +18,7 @@ pub fn shorten(script: &Script, tries_max: usize) -> Script {
             if tries > tries_max {
                 return shortest;
             }
-            if run_script(&candidate, false).is_err() {
+            if run_script(&candidate, false).is_err_and(|failure| failure.kind() == kind) {
                 shortest = candidate;
                 is_shorter = true;
                 break;

@@ -620,3 +620,83 @@ fn a_power_cut_keeps_a_beginning_of_what_was_appended_and_is_no_damage() {
         assert!(there.is_sorted_by(|before, after| before >= after), "seed {seed}: {there:?}");
     }
 }
+
+#[test]
+fn a_directory_that_a_failed_open_made_has_a_durable_name_once_a_store_is_in_it() {
+    for failing in 0..6 {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        vfs.fail_at(failing, io::ErrorKind::Other);
+        drop(Store::open(DIR, options(&vfs, &clock)));
+        vfs.restart();
+        let mut journal = Journal::default();
+        let store = open(&vfs, &clock);
+        journal.append(&store, NOON, &[row("a", [("m", 1)])], Ack::Durable).unwrap();
+        drop(store);
+        vfs.cut_power(PowerCut::DropUnsynced);
+        let found = contents(&open(&vfs, &clock).snapshot());
+        journal.check(&found, &format!("after call {failing} failed"));
+    }
+}
+
+#[test]
+fn recovery_removes_nothing_that_a_power_cut_would_ask_for_again() {
+    let merged = |vfs: &FaultyVfs, clock: &Arc<TestClock>, journal: &mut Journal| {
+        let store = open(vfs, clock);
+        for value in 0..3 {
+            clock.step(MINUTE);
+            journal
+                .append(&store, clock.millis(), &[row("a", [("m", value)])], Ack::Durable)
+                .unwrap();
+            store.flush().unwrap();
+        }
+        let before = vfs.changes();
+        (before, store)
+    };
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let (before, store) = merged(&vfs, &clock, &mut Journal::default());
+    assert_eq!(store.compact_all().unwrap().merged_segments, 3);
+    let calls = vfs.changes() - before;
+    for call in 0..calls {
+        // The process dies in the merge, and the machine in the recovery.
+        for again in 0..16 {
+            let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+            let mut journal = Journal::default();
+            let (before, store) = merged(&vfs, &clock, &mut journal);
+            vfs.crash_at(before + call);
+            drop(store.compact_all());
+            drop(store);
+            vfs.restart();
+            vfs.crash_at(vfs.changes() + again);
+            drop(Store::open(DIR, options(&vfs, &clock)));
+            // Names of files that are gone are gone; that of the manifest is not durable by itself.
+            vfs.cut_power(PowerCut::Torn(call * 16 + again));
+            let store = open(&vfs, &clock);
+            let context = format!("call {call}, then {again}");
+            assert!(store.open_report().is_complete(), "{context}: {:?}", store.open_report());
+            journal.check(&contents(&store.snapshot()), &context);
+        }
+    }
+}
+
+#[test]
+fn what_a_store_shows_after_a_failed_sync_and_a_restart_is_on_the_disk() {
+    use heapster_store::vfs::faulty::{FailedSync, Noise};
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut journal = Journal::default();
+    journal.append(&store, NOON, &[row("a", [("m", 1)])], Ack::Buffered).unwrap();
+    // The cache keeps what the disk did not take, and calls it written.
+    vfs.set_failed_sync(FailedSync::Forgets);
+    vfs.fail_at(vfs.changes(), io::ErrorKind::Other);
+    assert!(matches!(store.sync(), Err(Error::Io { op: "sync", .. })));
+    drop(store);
+    vfs.restart();
+    // Nor does it let go of it when it is asked to.
+    vfs.set_noise(Noise { kept_caches: 100, ..Noise::default() }, 0);
+    let store = open(&vfs, &clock);
+    journal.check(&contents(&store.snapshot()), "after the restart");
+    journal.append(&store, NOON + 1, &[row("a", [("m", 2)])], Ack::Durable).unwrap();
+    drop(store);
+    vfs.cut_power(PowerCut::DropUnsynced);
+    journal.check(&contents(&open(&vfs, &clock).snapshot()), "after the power cut");
+}
