@@ -507,14 +507,17 @@ impl World {
 
     /// A disk that breaks after the crash: what is found must be told, or be as if nothing had been.
     fn examine_damage(&self, vfs: &FaultyVfs, position: Position, coin: &mut Coin) -> Checked {
-        let files: Vec<_> =
-            vfs.files().into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
-        let files: Vec<_> = files.into_iter().filter(|(path, _)| path.starts_with(DIR)).collect();
+        let clock = Arc::new(self.clock.fork());
+        // Until it was opened once, there may be one copy of the manifest alone.
+        drop(Store::open(DIR, self.options(vfs, &clock)).map_err(|error| error.to_string())?);
+        vfs.restart();
+        let is_ours =
+            |(path, bytes): &(PathBuf, Vec<u8>)| path.starts_with(DIR) && !bytes.is_empty();
+        let files: Vec<_> = vfs.files().into_iter().filter(is_ours).collect();
         let Some((path, bytes)) = files.get(coin.below(files.len())) else { return Ok(()) };
         let damage = Damage::draw(coin, bytes.len());
         vfs.damage(path, |bytes| damage.apply(bytes)).map_err(|error| error.to_string())?;
         let in_context = |what: String| format!("{damage:?} of {}: {what}", path.display());
-        let clock = Arc::new(self.clock.fork());
         let store = Store::open(DIR, self.options(vfs, &clock))
             .map_err(|error| in_context(format!("it does not open: {error}")))?;
         let (found, has_errors) = read_what_is_left(&store.snapshot()).map_err(in_context)?;
