@@ -81,6 +81,7 @@ mod options;
 mod paths;
 mod reader;
 mod recovery;
+mod reserve;
 mod retention;
 mod rows;
 mod segment;

@@ -22,6 +22,7 @@ use crate::maintenance::Upkeep;
 use crate::manifest::{Loaded, Manifest};
 use crate::options::StoreOptions;
 use crate::paths::{BACKUP, Paths, TEMPORARY, parse_segment, parse_tier, parse_wal};
+use crate::reserve::Reserve;
 use crate::retention::ClockWatch;
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
@@ -31,6 +32,23 @@ use crate::tier;
 use crate::vfs::{DirEntry, Vfs, VfsFile, read_exact_at, write_all_at};
 
 pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
+    match open_once(dir, options.clone()) {
+        // To open a store is how its retention gets to run, so it must be possible on a full disk.
+        Err(Error::DiskFull { .. }) if give_up_reserve(dir, &*options.vfs) => {
+            open_once(dir, options)
+        }
+        result => result,
+    }
+}
+
+/// Removes what a store keeps for a full disk; whether there was something.
+fn give_up_reserve(dir: &Path, vfs: &dyn Vfs) -> bool {
+    let paths = Paths::new(dir);
+    // Whoever has the lock needs the reserve.
+    take_lock(vfs, &paths).is_ok_and(|_lock| Reserve::default().give_up(vfs, &paths))
+}
+
+fn open_once(dir: &Path, options: StoreOptions) -> Result<Store> {
     tier::check(&options.tiers)?;
     let vfs = Arc::clone(&options.vfs);
     let vfs = &*vfs;
@@ -82,6 +100,8 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let generation = newest_generation.max(replayed.last_generation).max(manifest.wal_floor) + 1;
     let head = Arc::new(Head::new(generation));
     let wal = create_wal(vfs, &paths, generation)?;
+    let mut reserve = Reserve::default();
+    reserve.keep(vfs, &paths, manifest.to_bytes().len());
     head.wal_bytes.store(wal.len(), Ordering::Relaxed);
     let writer = Writer {
         wal,
@@ -99,6 +119,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let upkeep = Upkeep {
         watch: ClockWatch::new(now, monotonic, newest, manifest.clock_probation),
         manifest,
+        reserve,
         last_flush: monotonic,
         is_frozen_pending: false,
         retry_from: Duration::ZERO,
