@@ -78,7 +78,8 @@ impl Store {
 
     pub(crate) fn flush_heads(&self, upkeep: &mut Upkeep) -> Result<bool> {
         let flushed = self.flush_all(upkeep);
-        if flushed.is_err() {
+        if let Err(error) = &flushed {
+            self.note(error);
             upkeep.retry_from = self.options.clock.monotonic() + RETRY_WAIT;
         }
         flushed

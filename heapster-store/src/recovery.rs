@@ -74,6 +74,10 @@ fn open_once(dir: &Path, options: StoreOptions) -> Result<Store> {
     let replayed = replay(vfs, &paths, manifest.wal_floor, &mut opened)?;
 
     // From here on the directory is changed.
+    if !opened.is_new {
+        // Many tools that copy directories leave out empty ones.
+        create_missing_dirs(vfs, &paths)?;
+    }
     is_dirty |= !missing.is_empty();
     for (info, reason) in missing {
         opened.quarantined.push(quarantine(vfs, &paths, &info, reason)?);
@@ -223,6 +227,17 @@ fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         vfs.sync_dir(&dir).map_err(|source| Error::io("sync", &dir, source))?;
     }
     Ok(())
+}
+
+/// Creates the directories of a store whose manifest is there.
+fn create_missing_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
+    let is_there = |dir: &Path| match vfs.list(dir) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::io("list", dir, source)),
+        Ok(_) => Ok(true),
+    };
+    let both = is_there(&paths.wal_dir())? && is_there(&paths.tier_dir(0))?;
+    if both { Ok(()) } else { create_dirs(vfs, paths) }
 }
 
 type Missing = Vec<(SegmentInfo, String)>;

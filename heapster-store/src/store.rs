@@ -464,6 +464,7 @@ impl Store {
             && failed.leaves_debris
         {
             self.poison("write");
+            self.note(&failed.error);
         }
         writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Release);
     }

@@ -415,7 +415,7 @@ fn on_a_disk_without_a_byte_of_room_a_store_opens_and_deletes_what_is_past_its_t
 
 #[test]
 fn a_crash_at_any_call_of_giving_up_the_reserve_loses_nothing() {
-    let work = |vfs: &FaultyVfs, clock: &TestClock, options: &StoreOptions| -> Result<()> {
+    let work = |clock: &TestClock, options: &StoreOptions| -> Result<()> {
         let store = Store::open(DIR, options.clone())?;
         for _ in 0..3 {
             clock.step(HOUR);
@@ -425,14 +425,14 @@ fn a_crash_at_any_call_of_giving_up_the_reserve_loses_nothing() {
     };
     let (vfs, clock, options, _) = full_with_something_to_expire();
     let before = vfs.changes();
-    work(&vfs, &clock, &options).unwrap();
+    work(&clock, &options).unwrap();
     let calls = vfs.changes() - before;
     assert!(calls > 20, "{calls}");
     for n in 0..calls {
         for cut in [None, Some(PowerCut::DropUnsynced), Some(PowerCut::Torn(n))] {
             let (vfs, clock, options, journal) = full_with_something_to_expire();
             vfs.crash_at(vfs.changes() + n);
-            let _ = work(&vfs, &clock, &options);
+            let _ = work(&clock, &options);
             match cut {
                 Some(cut) => vfs.cut_power(cut),
                 None => vfs.restart(),
