@@ -414,6 +414,32 @@ fn on_a_disk_without_a_byte_of_room_a_store_opens_and_deletes_what_is_past_its_t
 }
 
 #[test]
+fn what_becomes_free_on_a_full_disk_is_for_the_flush_before_it_is_for_batches() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut journal = Journal::default();
+    let mut append = |minute: i64| {
+        clock.step(MINUTE);
+        let row = row("a", [("m", minute), ("n", minute * minute)]);
+        journal.append(&store, clock.millis(), &[row], Ack::Memory)
+    };
+    (0..500).for_each(|minute| append(minute).unwrap());
+    let used = || vfs.files().values().map(Vec::len).sum::<usize>();
+    vfs.set_capacity(Some(used() + 40));
+    assert!(matches!(store.flush(), Err(Error::DiskFull { .. })));
+    // Enough for many batches, and not for the segment.
+    vfs.set_capacity(Some(used() + 500));
+    assert!(matches!(append(500), Err(Error::DiskFull { .. })));
+    assert!(matches!(store.flush(), Err(Error::DiskFull { .. })));
+    let log = store.stats().wal_bytes as usize;
+    vfs.set_capacity(Some(used() + log - 1));
+    assert!(store.flush().unwrap());
+    assert!(store.stats().wal_bytes < 100, "the log is gone");
+    (500..600).for_each(|minute| append(minute).unwrap());
+    journal.check(&contents(&store.snapshot()), "with room again");
+}
+
+#[test]
 fn a_crash_at_any_call_of_giving_up_the_reserve_loses_nothing() {
     let work = |clock: &TestClock, options: &StoreOptions| -> Result<()> {
         let store = Store::open(DIR, options.clone())?;
