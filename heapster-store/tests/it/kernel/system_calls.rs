@@ -266,7 +266,7 @@ fn a_call_that_fails_once_is_an_error_with_a_name_and_what_comes_later_works() {
         for number in some_of(numbers, PLACES / 2) {
             let told = fail(call, error, &number.to_string());
             told_kind |= told.failures.iter().any(|failure| failure.contains(kind));
-            let is_done = told.parts.iter().any(|part| *part == (last, true));
+            let is_done = told.parts.contains(&(last, true));
             let is_poisoned = !told.poisoned.is_empty();
             assert!(is_done || is_poisoned, "{call} {error} {number}: {:?}", told.failures);
             if call == "pwrite64" {
