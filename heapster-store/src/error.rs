@@ -18,7 +18,8 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The file system that holds the store is full, or a quota is used up.
+    /// The file system that holds the store is full, a quota is used up, or a file has reached the
+    /// length that the system allows.
     #[error("could not write {}: no space is left", path.display())]
     DiskFull {
         /// The file that could not grow.
@@ -139,7 +140,11 @@ impl Error {
     /// bytes that were taken are lost.
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if op != "sync" => {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge
+                if op != "sync" =>
+            {
                 Self::DiskFull { path: path.to_owned() }
             }
             _ => Self::Io { op, path: path.to_owned(), source },
@@ -190,6 +195,8 @@ mod tests {
         let path = Path::new("segments/raw/1");
         let full = Error::io("write", path, io::ErrorKind::StorageFull.into());
         assert_eq!(full.to_string(), "could not write segments/raw/1: no space is left");
+        let too_long = Error::io("write", path, io::ErrorKind::FileTooLarge.into());
+        assert!(matches!(too_long, Error::DiskFull { .. }));
         let denied = Error::io("open", path, io::ErrorKind::PermissionDenied.into());
         assert_eq!(denied.to_string(), "could not open segments/raw/1");
         assert!(full.is_retryable() && denied.is_retryable() && !denied.is_corruption());

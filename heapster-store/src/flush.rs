@@ -79,7 +79,9 @@ impl Store {
 
     pub(crate) fn flush_heads(&self, upkeep: &mut Upkeep) -> Result<bool> {
         let flushed = self.flush_all(upkeep);
-        if flushed.is_err() {
+        self.lacks_room.store(matches!(flushed, Err(Error::DiskFull { .. })), Ordering::Relaxed);
+        if let Err(error) = &flushed {
+            self.note(error);
             upkeep.retry_from = self.options.clock.monotonic() + RETRY_WAIT;
         }
         flushed

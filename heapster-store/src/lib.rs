@@ -85,6 +85,7 @@ pub mod planted;
 mod planted;
 mod reader;
 mod recovery;
+mod reserve;
 mod retention;
 mod rows;
 mod segment;

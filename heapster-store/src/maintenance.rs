@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::planted::{self, Bug};
 use crate::recovery::set_aside;
+use crate::reserve::Reserve;
 use crate::retention::{ClockWatch, Limits, expired};
 use crate::segment::Segment;
 use crate::snapshot::View;
@@ -22,6 +23,7 @@ const PROBATION_STEP: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     pub manifest: Manifest,
+    pub reserve: Reserve,
     pub watch: ClockWatch,
     /// Monotonic time of the last flush, or of the opening.
     pub last_flush: Duration,
@@ -61,6 +63,9 @@ impl Store {
         let flushed = if is_due { self.flush_heads(&mut upkeep) } else { Ok(false) };
         // Also when the flush failed: what retention deletes may be the room that was missing.
         let expired_segments = self.retain(&mut upkeep);
+        if !upkeep.reserve.is_whole() {
+            self.keep_reserve(&mut upkeep);
+        }
         Ok(MaintenanceReport { flushed: flushed?, expired_segments: expired_segments? })
     }
 
@@ -113,7 +118,7 @@ impl Store {
         added: Vec<Arc<Segment>>,
     ) -> Result<()> {
         manifest.number += 1;
-        self.replace_manifest(&manifest)?;
+        self.replace_manifest(upkeep, &manifest)?;
         upkeep.manifest = manifest;
         let gone = {
             let mut view = self.view.write();
@@ -134,6 +139,7 @@ impl Store {
                 let _ = vfs.remove(segment.path());
             }
         }
+        self.keep_reserve(upkeep);
         Ok(())
     }
 
@@ -147,10 +153,37 @@ impl Store {
         }
     }
 
-    pub(crate) fn replace_manifest(&self, manifest: &Manifest) -> Result<()> {
+    fn replace_manifest(&self, upkeep: &mut Upkeep, manifest: &Manifest) -> Result<()> {
         let vfs = &*self.options.vfs;
-        manifest.prepare(vfs, &self.paths).inspect_err(|error| self.poison_if_sync(error))?;
-        Manifest::publish(vfs, &self.paths).inspect_err(|_| self.poison("rename"))
+        let prepare = || {
+            let prepared = manifest.prepare(vfs, &self.paths);
+            prepared.inspect_err(|error| self.poison_if_sync(error))
+        };
+        let publish = || Manifest::publish(vfs, &self.paths).inspect_err(|_| self.poison("rename"));
+        match prepare() {
+            Err(full @ Error::DiskFull { .. }) => {
+                // Appends would take the room.
+                let _writer = self.writer.lock();
+                if !upkeep.reserve.give_up(vfs, &self.paths) {
+                    return Err(full);
+                }
+                prepare()?;
+                publish()?;
+                // The room of the manifest before.
+                upkeep.reserve.keep(vfs, &self.paths, manifest.to_bytes().len());
+                Ok(())
+            }
+            prepared => prepared.and_then(|()| publish()),
+        }
+    }
+
+    /// Makes what is missing of the reserve.
+    fn keep_reserve(&self, upkeep: &mut Upkeep) {
+        let Upkeep { reserve, manifest, .. } = upkeep;
+        let vfs = &*self.options.vfs;
+        // What deletion freed, before appends take it.
+        let _writer = (!reserve.is_whole()).then(|| self.writer.lock());
+        reserve.keep(vfs, &self.paths, manifest.to_bytes().len());
     }
 
     /// Poisons the store when the error is a failed sync.

@@ -183,7 +183,7 @@ impl Manifest {
         Ok(())
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         for number in [self.store_id, self.number, self.next_segment, self.wal_floor] {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/LOCK  MANIFEST  MANIFEST.copy  wal/<generation>.wal  segments/<tier>/<id>.seg  quarantine/
+//! DIR/RESERVE.1  RESERVE.2  RESERVE.3
 //! DIR/BACKUP in a backup
 //! ```
 //! Numbers have 16 hexadecimal digits, so that names sort as numbers do. A name that ends with
@@ -15,6 +16,8 @@ const RAW: &str = "raw";
 const TIER: &str = "tier-";
 /// Name of the file that tells a backup from a store.
 pub(crate) const BACKUP: &str = "BACKUP";
+/// What the name of a file that keeps room begins with; its number follows.
+const RESERVE: &str = "RESERVE.";
 /// What the name of an unfinished file ends with.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
@@ -55,6 +58,11 @@ impl Paths {
         self.root.join(BACKUP)
     }
 
+    /// The files that keep room for a full disk.
+    pub fn reserves(&self) -> [PathBuf; 3] {
+        [1, 2, 3].map(|number| self.root.join(format!("{RESERVE}{number}")))
+    }
+
     pub fn wal_dir(&self) -> PathBuf {
         self.root.join("wal")
     }
@@ -84,7 +92,8 @@ impl Paths {
     /// Whether a name directly in the directory is one of ours.
     pub fn is_own(name: &str) -> bool {
         let own = ["LOCK", "MANIFEST", "MANIFEST.copy", "wal", "segments", "quarantine", BACKUP];
-        own.contains(&name) || name == "lost+found" || name.ends_with(TEMPORARY)
+        let is_reserve = name.strip_prefix(RESERVE).is_some_and(|n| matches!(n, "1" | "2" | "3"));
+        own.contains(&name) || is_reserve || name == "lost+found" || name.ends_with(TEMPORARY)
     }
 }
 
@@ -139,6 +148,8 @@ mod tests {
         for foreign in ["tier-0", "tier-01", "tier-+1", "tier-256", "tier-", "Raw"] {
             assert_eq!(parse_tier(foreign), None, "{foreign}");
         }
+        assert!(paths.reserves().into_iter().all(|path| Paths::is_own(&name(path))));
+        assert!(!["RESERVE.0", "RESERVE.4", "RESERVE."].into_iter().any(Paths::is_own));
         let unfinished = temporary(&paths.segment(0, 1));
         assert_eq!(unfinished, Path::new("d/segments/raw/0000000000000001.seg.tmp"));
         assert_eq!(parse_segment(&name(unfinished)), None);

@@ -24,6 +24,7 @@ use crate::manifest::{Loaded, Manifest};
 use crate::options::StoreOptions;
 use crate::paths::{BACKUP, Paths, TEMPORARY, parse_segment, parse_tier, parse_wal};
 use crate::planted::{self, Bug};
+use crate::reserve::Reserve;
 use crate::retention::ClockWatch;
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
@@ -33,6 +34,23 @@ use crate::tier;
 use crate::vfs::{DirEntry, Vfs, VfsFile, read_exact_at, write_all_at};
 
 pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
+    match open_once(dir, options.clone()) {
+        // To open a store is how its retention gets to run, so it must be possible on a full disk.
+        Err(Error::DiskFull { .. }) if give_up_reserve(dir, &*options.vfs) => {
+            open_once(dir, options)
+        }
+        result => result,
+    }
+}
+
+/// Removes what a store keeps for a full disk; whether there was something.
+fn give_up_reserve(dir: &Path, vfs: &dyn Vfs) -> bool {
+    let paths = Paths::new(dir);
+    // Whoever has the lock needs the reserve.
+    take_lock(vfs, &paths).is_ok_and(|_lock| Reserve::default().give_up(vfs, &paths))
+}
+
+fn open_once(dir: &Path, options: StoreOptions) -> Result<Store> {
     tier::check(&options.tiers)?;
     let vfs = Arc::clone(&options.vfs);
     let vfs = &*vfs;
@@ -64,6 +82,10 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
         vfs.sync_dir(dir).map_err(|source| Error::io("sync", dir, source))?;
     }
     // From here on the directory is changed.
+    if !opened.is_new {
+        // Many tools that copy directories leave out empty ones.
+        create_missing_dirs(vfs, &paths)?;
+    }
     for (path, tail) in &replayed.tails {
         relog(vfs, path, tail.clone())?;
     }
@@ -93,6 +115,8 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let generation = newest_generation.max(replayed.last_generation).max(manifest.wal_floor) + 1;
     let head = Arc::new(Head::new(generation));
     let wal = create_wal(vfs, &paths, generation)?;
+    let mut reserve = Reserve::default();
+    reserve.keep(vfs, &paths, manifest.to_bytes().len());
     head.wal_bytes.store(wal.len(), Ordering::Relaxed);
     let writer = Writer {
         wal,
@@ -110,6 +134,7 @@ pub(crate) fn open(dir: &Path, options: StoreOptions) -> Result<Store> {
     let upkeep = Upkeep {
         watch: ClockWatch::new(now, monotonic, newest, manifest.clock_probation),
         manifest,
+        reserve,
         last_flush: monotonic,
         is_frozen_pending: false,
         retry_from: Duration::ZERO,
@@ -210,6 +235,17 @@ fn create_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
         vfs.sync_dir(&dir).map_err(|source| Error::io("sync", &dir, source))?;
     }
     Ok(())
+}
+
+/// Creates the directories of a store whose manifest is there.
+fn create_missing_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
+    let is_there = |dir: &Path| match vfs.list(dir) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::io("list", dir, source)),
+        Ok(_) => Ok(true),
+    };
+    let both = is_there(&paths.wal_dir())? && is_there(&paths.tier_dir(0))?;
+    if both { Ok(()) } else { create_dirs(vfs, paths) }
 }
 
 type Missing = Vec<(SegmentInfo, String)>;

@@ -61,6 +61,8 @@ pub struct Store {
     /// Time of the newest sample; `i64::MIN` when there is none.
     newest: AtomicI64,
     poisoned_by: OnceLock<&'static str>,
+    /// Whether the last flush did not fit on the disk.
+    pub(crate) lacks_room: AtomicBool,
     /// Whether background work is to end.
     pub(crate) is_stopped: AtomicBool,
     pub(crate) counters: Mutex<Counters>,
@@ -159,6 +161,7 @@ impl Store {
             visible: AtomicU64::new(seq),
             newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
             poisoned_by: OnceLock::new(),
+            lacks_room: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             counters: Mutex::default(),
             number: columns.store(),
@@ -272,6 +275,7 @@ impl Store {
     ) -> Result<AppendReport> {
         self.check_poison()?;
         self.apply_back_pressure()?;
+        self.leave_room_for_flush()?;
         let mut report = AppendReport::default();
         if let Some(reason) = self.refusal(at) {
             rows(&mut |row| {
@@ -426,6 +430,22 @@ impl Store {
         self.flush_heads(&mut upkeep).map(drop)
     }
 
+    /// Refuses batches while a flush waits for room: what becomes free is for the flush, after which
+    /// the logs go. Else these would take it all, and never go.
+    fn leave_room_for_flush(&self) -> Result<()> {
+        if !self.lacks_room.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let view = self.current_view();
+        let logs: u64 = view.heads.iter().map(|h| h.wal_bytes.load(Ordering::Relaxed)).sum();
+        // In a segment their rows take less as a rule.
+        let needed = logs.saturating_mul(2);
+        let path = self.paths.wal_dir();
+        let free = self.options.vfs.free_bytes(&path);
+        // Should it not be told, the write will tell.
+        if free.is_ok_and(|free| free < needed) { Err(Error::DiskFull { path }) } else { Ok(()) }
+    }
+
     /// Makes everything appended so far survive a power cut.
     ///
     /// # Errors
@@ -465,6 +485,7 @@ impl Store {
             && failed.leaves_debris
         {
             self.poison("write");
+            self.note(&failed.error);
         }
         writer.applier.head.wal_bytes.store(writer.wal.len(), Ordering::Release);
     }
@@ -574,8 +595,11 @@ impl Store {
         let _ = self.poisoned_by.set(op);
     }
 
-    /// Remembers an error for [`Stats::last_error`].
+    /// Remembers an error for [`Stats::last_error`], but not that there was one before.
     pub(crate) fn note(&self, error: &Error) {
+        if matches!(error, Error::Poisoned { .. }) {
+            return;
+        }
         self.counters.lock().last_error = Some(with_causes(error));
     }
 

@@ -21,6 +21,10 @@ pub struct RealVfs;
 #[derive(Debug)]
 struct RealFile(File);
 
+/// A file that is locked as long as this lives.
+#[derive(Debug)]
+struct RealLock(File);
+
 /// An empty file cannot be mapped, so it is `None`.
 #[derive(Debug)]
 struct RealMapping(Option<Mmap>);
@@ -97,12 +101,20 @@ impl Vfs for RealVfs {
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         let file = options.open(path)?;
         file.try_lock().map_err(io::Error::from)?;
-        Ok(Box::new(file))
+        Ok(Box::new(RealLock(file)))
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that another thread has just started has the file open
+        // as well, until its program is loaded.
+        let _ = self.0.unlock();
     }
 }
 
@@ -154,6 +166,17 @@ mod tests {
         let held = RealVfs.lock(&path).unwrap();
         assert_eq!(RealVfs.lock(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(held);
+        RealVfs.lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_free_when_it_is_dropped_although_a_new_process_has_the_file_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let file = File::create(&path).unwrap();
+        file.try_lock().unwrap();
+        let _of_the_new_process = file.try_clone().unwrap();
+        drop(RealLock(file));
         RealVfs.lock(&path).unwrap();
     }
 

@@ -354,6 +354,126 @@ fn with_a_full_disk_retention_goes_on_and_generations_do_not_pile_up() {
     late.check(&contents(&store.snapshot()), "with room again");
 }
 
+/// A store with a segment that is past its time and a log; no byte more fits.
+fn full_with_something_to_expire() -> (FaultyVfs, Arc<TestClock>, StoreOptions, Journal) {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let retention = Retention::Age(std::time::Duration::from_secs(3 * 86_400));
+    let options = StoreOptions { retention, ..options(&vfs, &clock) };
+    let store = Store::open(DIR, options.clone()).unwrap();
+    let _ = store.append_rows(at(NOON), [&row("a", [("m", 1)])], Ack::Durable).unwrap();
+    store.flush().unwrap();
+    let mut journal = Journal::default();
+    clock.step(2 * DAY);
+    journal.append(&store, clock.millis(), &[row("b", [("m", 1)])], Ack::Durable).unwrap();
+    drop(store);
+    vfs.restart();
+    clock.step(DAY - HOUR);
+    let used: usize = vfs.files().values().map(Vec::len).sum();
+    vfs.set_capacity(Some(used));
+    (vfs, clock, options, journal)
+}
+
+#[test]
+fn on_a_disk_without_a_byte_of_room_a_store_opens_and_deletes_what_is_past_its_time() {
+    let (vfs, clock, options, mut journal) = full_with_something_to_expire();
+    let reserves = |vfs: &FaultyVfs| {
+        let files = vfs.files().into_keys();
+        files.filter(|path| path.to_string_lossy().contains("RESERVE.")).count()
+    };
+    assert_eq!(reserves(&vfs), 3);
+    let store = Store::open(DIR, options.clone()).unwrap();
+    let fill = |store: &Store, journal: &mut Journal| {
+        for number in 0_u64.. {
+            let name = format!("{number:a<300}");
+            match journal.append(store, clock.millis(), &[row(&name, [("m", 1)])], Ack::Memory) {
+                Ok(()) => {}
+                Err(Error::DiskFull { .. }) => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    fill(&store, &mut journal);
+    clock.step(2 * MINUTE);
+    store.maintain().unwrap();
+    for _ in 0..5 {
+        clock.step(HOUR);
+        let _ = store.maintain();
+        fill(&store, &mut journal);
+    }
+    assert_eq!(store.stats().expired_segments, 1);
+    journal.check(&contents(&store.snapshot()), "on the full disk");
+    drop(store);
+    vfs.restart();
+    let store = Store::open(DIR, options).unwrap();
+    journal.check(&contents(&store.snapshot()), "after the reopen");
+    vfs.set_capacity(None);
+    store.maintain().unwrap();
+    assert_eq!(reserves(&vfs), 3, "it is made again");
+    store.flush().unwrap();
+    journal.check(&contents(&store.snapshot()), "with room again");
+}
+
+#[test]
+fn what_becomes_free_on_a_full_disk_is_for_the_flush_before_it_is_for_batches() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let store = open(&vfs, &clock);
+    let mut journal = Journal::default();
+    let mut append = |minute: i64| {
+        clock.step(MINUTE);
+        let row = row("a", [("m", minute), ("n", minute * minute)]);
+        journal.append(&store, clock.millis(), &[row], Ack::Memory)
+    };
+    (0..500).for_each(|minute| append(minute).unwrap());
+    let used = || vfs.files().values().map(Vec::len).sum::<usize>();
+    vfs.set_capacity(Some(used() + 40));
+    assert!(matches!(store.flush(), Err(Error::DiskFull { .. })));
+    // Enough for many batches, and not for the segment.
+    vfs.set_capacity(Some(used() + 500));
+    assert!(matches!(append(500), Err(Error::DiskFull { .. })));
+    assert!(matches!(store.flush(), Err(Error::DiskFull { .. })));
+    let log = store.stats().wal_bytes as usize;
+    vfs.set_capacity(Some(used() + log - 1));
+    assert!(store.flush().unwrap());
+    assert!(store.stats().wal_bytes < 100, "the log is gone");
+    (500..600).for_each(|minute| append(minute).unwrap());
+    journal.check(&contents(&store.snapshot()), "with room again");
+}
+
+#[test]
+fn a_crash_at_any_call_of_giving_up_the_reserve_loses_nothing() {
+    let work = |clock: &TestClock, options: &StoreOptions| -> Result<()> {
+        let store = Store::open(DIR, options.clone())?;
+        for _ in 0..3 {
+            clock.step(HOUR);
+            store.maintain()?;
+        }
+        Ok(())
+    };
+    let (vfs, clock, options, _) = full_with_something_to_expire();
+    let before = vfs.changes();
+    work(&clock, &options).unwrap();
+    let calls = vfs.changes() - before;
+    assert!(calls > 20, "{calls}");
+    for n in 0..calls {
+        for cut in [None, Some(PowerCut::DropUnsynced), Some(PowerCut::Torn(n))] {
+            let (vfs, clock, options, journal) = full_with_something_to_expire();
+            vfs.crash_at(vfs.changes() + n);
+            let _ = work(&clock, &options);
+            match cut {
+                Some(cut) => vfs.cut_power(cut),
+                None => vfs.restart(),
+            }
+            let store = Store::open(DIR, options.clone()).unwrap();
+            assert!(store.open_report().is_complete(), "crash at {n}, {cut:?}");
+            let found = contents(&store.snapshot());
+            let context = format!("crash at {n}, {cut:?}");
+            for (key, samples) in &journal.acknowledged {
+                assert_eq!(found.get(key), Some(samples), "{context}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_flush_that_failed_is_tried_again_after_a_while_and_memory_stays_bounded() {
     let (vfs, clock) = (FaultyVfs::new(), TestClock::new());

@@ -8,6 +8,7 @@ mod deletion;
 mod durability;
 mod handles;
 mod import;
+mod kernel;
 mod killed;
 mod model;
 mod opening;

@@ -69,6 +69,22 @@ fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_copy_without_the_empty_directories_of_its_source_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, copy] = ["store", "copy"].map(|name| dir.path().join(name));
+    Store::open(&path, StoreOptions::default()).unwrap().close().unwrap();
+    std::fs::create_dir(&copy).unwrap();
+    for name in ["MANIFEST", "MANIFEST.copy"] {
+        std::fs::copy(path.join(name), copy.join(name)).unwrap();
+    }
+    let store = Store::open(&copy, StoreOptions::default()).unwrap();
+    let row = row("a", [("m", 1)]);
+    let now = store.options().clock.now();
+    assert_eq!(store.append_rows(now, [&row], Ack::Durable).unwrap().accepted, 1);
+    assert!(store.flush().unwrap());
+}
+
+#[test]
 fn data_without_a_manifest_is_refused_rather_than_taken_for_a_new_store() {
     let (vfs, clock, _) = filled();
     for name in ["MANIFEST", "MANIFEST.copy"] {
