@@ -260,8 +260,8 @@ fn a_damaged_row_group_costs_itself_and_its_file_is_kept() {
     drop(store);
     let damaged = raw_segments(&vfs)[1].clone();
     let bytes = vfs.files()[&damaged].clone();
-    // The first row group lies behind the header: it is that of pod a.
-    vfs.flip_bit(&damaged, 24 + 4 + 9, 3).unwrap();
+    // The first row group lies behind the footer: it is that of pod a.
+    vfs.flip_bit(&damaged, 320 + 4 + 9, 3).unwrap();
     let store = open(&vfs, &clock);
     assert!(store.open_report().is_complete());
     let report = store.compact_all().unwrap();

@@ -501,7 +501,7 @@ fn what_is_damaged_costs_its_run_and_no_more() {
     minutes_of(&pair, &clock, 2);
     pair.store.close().unwrap();
     let raw = vfs.files().keys().find(|path| path.to_string_lossy().contains("raw")).cloned();
-    vfs.flip_bit(&raw.unwrap(), 30, 0).unwrap();
+    vfs.flip_bit(&raw.unwrap(), 330, 0).unwrap();
     pair.store = Store::open(DIR, options_with(&vfs, &clock, ladder())).unwrap();
     let mut damaged = 0;
     loop {
