@@ -59,7 +59,7 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `quarantine`, `segment`, `chunk`.
 
 mod backup;
 #[doc(hidden)]
@@ -79,6 +79,7 @@ mod maintenance;
 mod manifest;
 mod options;
 mod paths;
+mod quarantine;
 mod reader;
 mod recovery;
 mod retention;
@@ -103,11 +104,12 @@ pub use import::Import;
 pub use options::{
     Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
 };
+pub use quarantine::QuarantinedGroup;
 pub use reader::{ReaderOptions, StoreReader};
 pub use segment::{CodecCensus, TierCensus};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
-    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
-    Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
+    AppendReport, CompactReport, DamagedIndex, DeleteReport, ImportReport, MaintenanceReport,
+    OpenReport, Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
 };
 pub use store::Store;
