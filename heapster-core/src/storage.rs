@@ -207,7 +207,8 @@ pub trait ColumnCursor {
     /// Steps to the next run; `None` at the end.
     ///
     /// # Errors
-    /// The run is damaged or cannot be read. The cursor may be stepped on: it skips that run.
+    /// The run is damaged or cannot be read, unless the store leaves such runs out
+    /// ([`Snapshot::damage`]). The cursor may be stepped on: it skips that run.
     fn next_run(&mut self) -> Result<Option<Run>, StorageError>;
 
     /// Decodes the run that [`ColumnCursor::next_run`] stepped to; replaces what `into` holds.

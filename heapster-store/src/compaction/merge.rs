@@ -106,6 +106,10 @@ impl Input {
     }
 }
 
+/// The next set of each input: labels, rank and number. The smallest labels come first, then the
+/// smallest rank.
+type Queue = BinaryHeap<Reverse<(Labels, usize, u32)>>;
+
 /// Merges segments, given in the order of their numbers; `None` when `is_stopped` said so.
 pub(crate) fn merge(
     inputs: &mut [Input],
@@ -114,36 +118,47 @@ pub(crate) fn merge(
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Option<Tally>> {
     let mut tally = Tally::default();
-    // The next set of each input; the smallest labels first, then the smallest rank.
-    let mut next: BinaryHeap<Reverse<(Labels, usize, u32)>> = BinaryHeap::new();
-    let push = |next: &mut BinaryHeap<_>, inputs: &[Input], rank: usize, set: u32| -> Result<()> {
-        let segment = &inputs[rank].segment;
-        if set < segment.sets() {
-            next.push(Reverse((segment.labels(set)?, rank, set)));
-        }
-        Ok(())
-    };
+    let mut next = Queue::new();
     for rank in 0..inputs.len() {
-        push(&mut next, inputs, rank, 0)?;
+        push_set(&mut next, inputs, rank, 0, None)?;
     }
     while let Some(Reverse((labels, rank, set))) = next.pop() {
         if is_stopped() {
             return Ok(None);
         }
         let mut parts = vec![(rank, set)];
-        push(&mut next, inputs, rank, set + 1)?;
+        push_set(&mut next, inputs, rank, set + 1, Some(&labels))?;
         while let Some(Reverse((_, rank, set))) =
             next.peek().filter(|Reverse((other, ..))| *other == labels).cloned()
         {
             next.pop();
             parts.push((rank, set));
-            push(&mut next, inputs, rank, set + 1)?;
+            push_set(&mut next, inputs, rank, set + 1, Some(&labels))?;
         }
         merge_set(&labels, &parts, inputs, writer, losses, &mut tally)?;
     }
     let kept = tally.written + tally.deleted + tally.replaced;
     assert_eq!(tally.read, kept, "bug: a merge loses samples (invariant P2)");
     Ok(Some(tally))
+}
+
+/// Queues a set of an input, if there is one of that number; `before` are the labels of the one before.
+fn push_set(
+    next: &mut Queue,
+    inputs: &[Input],
+    rank: usize,
+    set: u32,
+    before: Option<&Labels>,
+) -> Result<()> {
+    let segment = &inputs[rank].segment;
+    if set < segment.sets() {
+        let labels = segment.labels(set)?;
+        if before >= Some(&labels) {
+            return Err(Error::corrupt(segment.path(), 0, "the sets are not sorted by labels"));
+        }
+        next.push(Reverse((labels, rank, set)));
+    }
+    Ok(())
 }
 
 /// Merges the row groups of one set; `parts` are the inputs that have it, by rank, and its number

@@ -57,8 +57,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::DiskFull`], [`Error::Io`]: nothing has changed; for ten seconds further calls do
-    /// nothing. [`Error::Poisoned`]: reopen the store. What is damaged in the inputs is no error: it is
-    /// left out, the damaged file is kept in `quarantine/`, and [`crate::Stats`] says so.
+    /// nothing. Inputs that the system refuses to read are left alone until the store is opened again.
+    /// [`Error::Poisoned`]: reopen the store. What is damaged in the inputs is no error: it is left
+    /// out, the damaged file is kept in `quarantine/`, and [`crate::Stats`] says so.
     pub fn compact(&self) -> Result<CompactReport> {
         let mut background = self.background.lock();
         if self.options.clock.monotonic() < background.retry_from {

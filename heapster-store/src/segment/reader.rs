@@ -336,6 +336,11 @@ impl Segment {
         let bad = |malformed| self.malformed_group(group, malformed);
         let mut times = Vec::new();
         self.decode_clock(group.group.clock, &mut times)?;
+        let supported = Timestamp::MIN.as_millis()..=Timestamp::MAX.as_millis();
+        let is_within = |at: &i64| supported.contains(at);
+        if !times.is_sorted_by(|a, b| a < b) || !times.iter().all(is_within) {
+            return Err(bad(Malformed::Bytes("the timestamps do not rise or leave the years")));
+        }
         let columns = self.columns_of_list(group.group.columns)?;
         if times.len().saturating_mul(columns.len()) > GROUP_CELLS_MAX {
             return Err(bad(Malformed::Bytes("a row group has too many cells")));

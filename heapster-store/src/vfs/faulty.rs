@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DirEntry, Mapping, Vfs, VfsFile};
+use super::{DirEntry, Mapping, Vfs, VfsFile, write_all_at};
 
 /// What a disk writes as one: a torn write keeps or loses whole sectors.
 const SECTOR_BYTES: usize = 512;
@@ -446,6 +446,22 @@ impl Vfs for FaultyVfs {
 }
 
 impl FaultyVfs {
+    /// A file system that holds these files, as [`FaultyVfs::files`] gives them, all on the disk.
+    pub fn with_files(files: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        let vfs = Self::new();
+        for (path, bytes) in files {
+            let dir = path.parent().unwrap_or(Path::new("/"));
+            let made = vfs.create_dir_all(dir).and_then(|()| {
+                let file = vfs.create_new(path)?;
+                write_all_at(&*file, bytes, 0)?;
+                file.sync()
+            });
+            let made = made.and_then(|()| dir.ancestors().try_for_each(|dir| vfs.sync_dir(dir)));
+            made.unwrap_or_else(|error| panic!("bug: {}: {error}", path.display()));
+        }
+        vfs
+    }
+
     fn file(&self, inode: usize, life: u64, is_writable: bool) -> Box<dyn VfsFile> {
         Box::new(FaultyFile { vfs: self.clone(), inode, life, is_writable })
     }
