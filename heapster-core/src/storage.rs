@@ -134,6 +134,24 @@ pub trait Snapshot: Send + Sync {
         let sources = vec![BucketSource { range: selector.range, resolution: None }];
         Ok(BucketSelection { sets: raw_buckets(self, selector)?, sources, is_exact: true })
     }
+
+    /// What the reads of this snapshot had to go without so far: a list of bounded length, empty when
+    /// every answer was whole. A store that finds damage leaves it out and says so here rather than
+    /// failing the read; ask after the last read.
+    fn damage(&self) -> Vec<Damage> {
+        Vec::new()
+    }
+}
+
+/// Stored samples that a read had to go without, because they are damaged or could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Labels of their set; `None` when they may be of any set.
+    pub labels: Option<Labels>,
+    /// From the first to the last moment they may be of.
+    pub range: TimeRange,
+    /// What is wrong and where.
+    pub reason: String,
 }
 
 /// A column of a selected set.
@@ -189,7 +207,8 @@ pub trait ColumnCursor {
     /// Steps to the next run; `None` at the end.
     ///
     /// # Errors
-    /// The run is damaged or cannot be read. The cursor may be stepped on: it skips that run.
+    /// The run is damaged or cannot be read, unless the store leaves such runs out
+    /// ([`Snapshot::damage`]). The cursor may be stepped on: it skips that run.
     fn next_run(&mut self) -> Result<Option<Run>, StorageError>;
 
     /// Decodes the run that [`ColumnCursor::next_run`] stepped to; replaces what `into` holds.

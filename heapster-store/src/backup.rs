@@ -271,12 +271,14 @@ fn mark_as_backup(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
     vfs.sync_dir(dir).map_err(|source| Error::io("sync", dir, source))
 }
 
-/// The first damaged row group of a segment.
+/// The first damaged place of a segment.
 fn first_damage(segment: &Segment) -> Option<Error> {
     let mut first = None;
-    segment.check_groups(&mut |error| {
+    let mut found = |error| {
         first.get_or_insert(error);
-    });
+    };
+    segment.check_index(&mut found);
+    segment.check_groups(&mut found);
     first
 }
 

@@ -354,6 +354,15 @@ impl Checker<'_> {
             }
         };
         self.count_segment(info);
+        let mut faults = Vec::new();
+        segment.check_index(&mut |error| faults.push(error));
+        for error in &faults {
+            let served = "nothing is lost, it is there a second time; the same damage to the other \
+                          copy would cost the segment";
+            let advice = "it is written anew by the next merge of the segment, or restore it from a \
+                          backup while no server runs";
+            self.note_error(&path, error, served, advice);
+        }
         let mut damaged = Vec::new();
         let mut more = 0_usize;
         segment.check_groups(&mut |error| {
@@ -361,12 +370,10 @@ impl Checker<'_> {
         });
         // What no checksum tells: whether it decodes, and whether all that is derived fits.
         if damaged.is_empty() {
-            damaged.extend(segment.verify().err());
+            damaged.extend(segment.verify_content().err());
         }
-        let lost = format!(
-            "reading some of its samples is an error: {}; the others are served",
-            told(range_of(info))
-        );
+        let lost =
+            format!("some of its samples are not served: {}; the others are", told(range_of(info)));
         for error in &damaged {
             self.note_error(&path, error, &lost, RESTORE);
         }

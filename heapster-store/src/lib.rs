@@ -59,7 +59,7 @@
 //! ```
 //!
 //! # Reading order
-//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `segment`, `chunk`.
+//! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `quarantine`, `segment`, `chunk`.
 
 mod backup;
 #[doc(hidden)]
@@ -83,6 +83,7 @@ mod paths;
 pub mod planted;
 #[cfg(not(feature = "planted-bugs"))]
 mod planted;
+mod quarantine;
 mod reader;
 mod recovery;
 mod reserve;
@@ -108,11 +109,12 @@ pub use import::Import;
 pub use options::{
     Ack, LateWindow, Rejected, RejectedCounts, Retention, StoreOptions, TierOptions,
 };
+pub use quarantine::QuarantinedGroup;
 pub use reader::{ReaderOptions, StoreReader};
 pub use segment::{CodecCensus, TierCensus};
 pub use snapshot::StoreSnapshot;
 pub use stats::{
-    AppendReport, CompactReport, DeleteReport, ImportReport, MaintenanceReport, OpenReport,
-    Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
+    AppendReport, CompactReport, DamagedIndex, DeleteReport, ImportReport, MaintenanceReport,
+    OpenReport, Quarantined, RefreshReport, RollUpReport, Stats, TierStats,
 };
 pub use store::Store;

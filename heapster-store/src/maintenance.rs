@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heapster_core::TimeRange;
+
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::planted::{self, Bug};
-use crate::recovery::set_aside;
+use crate::recovery::{set_aside, shown};
 use crate::reserve::Reserve;
 use crate::retention::{ClockWatch, Limits, expired};
-use crate::segment::Segment;
+use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
 use crate::stats::MaintenanceReport;
 use crate::store::Store;
-use crate::tier::{limits_of, oldest_needed};
+use crate::tier::{TierState, limits_of, oldest_needed};
 
 /// How much of the clock's probation a restart forgets at most.
 const PROBATION_STEP: Duration = Duration::from_secs(3600);
@@ -36,6 +38,24 @@ pub(crate) struct Upkeep {
     pub damaged_generations: Vec<u64>,
     /// Segments that are damaged and are kept in quarantine once the manifest does not name them.
     pub damaged_segments: Vec<u64>,
+    /// Segments that the system did not let us read when the store was opened.
+    pub unavailable: Vec<SegmentInfo>,
+    /// Stale ranges of tiers, by the tier's number, that are not built again before the store is
+    /// opened the next time: their samples are damaged, or their buckets may come back.
+    pub blocked: Vec<(u8, TimeRange)>,
+}
+
+impl Upkeep {
+    /// The states of the tiers as far as something is to be done about them.
+    pub fn states_to_build(&self) -> Vec<TierState> {
+        let mut states = self.manifest.tiers.clone();
+        for (tier, range) in &self.blocked {
+            if let Some(state) = states.iter_mut().find(|state| state.tier == *tier) {
+                state.mark_built(*range);
+            }
+        }
+        states
+    }
 }
 
 impl Store {
@@ -85,7 +105,7 @@ impl Store {
         let tiers: BTreeSet<u8> = manifest.segments.iter().map(|segment| segment.tier).collect();
         for tier in tiers {
             let of_tier: Vec<_> = manifest.segments.iter().filter(|s| s.tier == tier).collect();
-            let needed_from = oldest_needed(&manifest, &self.options.tiers);
+            let needed_from = oldest_needed(&upkeep.states_to_build(), &self.options.tiers);
             let is_awaited = tier == 0 && !planted::has(Bug::TiersNotAwaited);
             let needed_from = Some(needed_from).filter(|_| is_awaited);
             let limits = self.limits(&manifest, tier);
@@ -127,9 +147,12 @@ impl Store {
                 all.partition(|segment| upkeep.manifest.names(segment.info().id));
             let heads = view.heads.iter();
             let heads = heads.filter(|head| head.generation >= upkeep.manifest.wal_floor);
-            *view = Arc::new(View::new(&upkeep.manifest, named, heads.cloned().collect()));
+            let shown = shown(&upkeep.manifest, &upkeep.unavailable);
+            let quarantine = Arc::clone(&view.quarantine);
+            *view = Arc::new(View::new(&shown, named, heads.cloned().collect(), quarantine));
             gone
         };
+        self.current_view().quarantine.keep_those_of(|id| upkeep.manifest.names(id));
         let vfs = &*self.options.vfs;
         for segment in gone {
             // A reader may still map it. What cannot be removed now is removed at the next open.

@@ -3,7 +3,6 @@
 //! It takes no lock and writes nothing. How it comes to a consistent state is in decision 0015; the
 //! order of the steps in [`State::look`] is what it hangs on.
 
-use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +14,11 @@ use crate::error::{Error, Result, with_causes};
 use crate::follower::Follower;
 use crate::manifest::{Manifest, Stamp};
 use crate::paths::Paths;
-use crate::recovery::{list_wals, range_of};
+use crate::quarantine::Quarantine;
+use crate::recovery::{list_wals, range_of, shown};
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::{StoreSnapshot, View};
-use crate::stats::{OpenReport, Quarantined, RefreshReport, Stats};
-use crate::tier;
+use crate::stats::{DamagedIndex, OpenReport, Quarantined, RefreshReport, Stats};
 use crate::vfs::{RealVfs, Vfs, VfsFile, open_if_there};
 
 /// How often a refresh begins again because the writer replaced the manifest meanwhile. Each time
@@ -82,6 +81,8 @@ pub(crate) struct State {
     pub logs: Vec<Log>,
     /// Batches and samples read out of logs so far, also of logs that are closed again.
     read: (u64, u64),
+    /// What of the segments could not be read.
+    quarantine: Arc<Quarantine>,
 }
 
 /// A segment that could not be opened.
@@ -189,6 +190,8 @@ impl StoreReader {
             range: Some(range_of(&missing.info)),
             reason: missing.reason.clone(),
         }));
+        let segments = state.segments.iter();
+        report.damaged_indexes.extend(segments.filter_map(|segment| DamagedIndex::of(segment)));
         report
     }
 }
@@ -328,12 +331,11 @@ impl State {
 
     fn shown(&self) -> Shown {
         let heads = self.logs.iter().map(|log| Arc::clone(log.follower.head())).collect();
-        let mut manifest = Cow::Borrowed(&self.manifest);
-        for Missing { info, .. } in &self.missing {
-            // What a tier lacks is answered from finer ones, as after the store is opened.
-            tier::mark_stale_in(manifest.to_mut(), info.tier, range_of(info));
-        }
-        let view = Arc::new(View::new(&manifest, self.segments.clone(), heads));
+        let missing: Vec<_> = self.missing.iter().map(|missing| missing.info.clone()).collect();
+        self.quarantine.keep_those_of(|id| self.manifest.names(id));
+        let (manifest, quarantine) =
+            (shown(&self.manifest, &missing), Arc::clone(&self.quarantine));
+        let view = Arc::new(View::new(&manifest, self.segments.clone(), heads, quarantine));
         let seq = self.logs.iter().map(|log| log.follower.last_seq).max().unwrap_or(0);
         Shown { view, seq, stamp: self.stamp.clone(), read: self.read }
     }

@@ -4,6 +4,7 @@
 //! are only read: their heads are frozen, and new batches go to a new file. Reopening twice
 //! therefore shows the same as reopening once.
 
+use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use crate::reserve::Reserve;
 use crate::retention::ClockWatch;
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
-use crate::stats::{OpenReport, Quarantined};
+use crate::stats::{DamagedIndex, OpenReport, Quarantined};
 use crate::store::{Parts, Store, Writer};
 use crate::tier;
 use crate::vfs::{DirEntry, Vfs, VfsFile, read_exact_at, write_all_at};
@@ -73,7 +74,7 @@ fn open_once(dir: &Path, options: StoreOptions) -> Result<Store> {
             let manifest = Manifest { store_id, next_segment: 1, ..Manifest::default() };
             Loaded { manifest, needs_repair: true, may_be_stale: false }
         });
-    let (segments, missing) = open_segments(vfs, &paths, &manifest, &mut opened)?;
+    let (segments, missing, unavailable) = open_segments(vfs, &paths, &manifest, &mut opened)?;
     let replayed = replay(vfs, &paths, manifest.wal_floor, &mut opened)?;
 
     if !opened.is_new && !planted::has(Bug::ManifestNotSettled) {
@@ -128,20 +129,33 @@ fn open_once(dir: &Path, options: StoreOptions) -> Result<Store> {
     let _ = say_who_holds_it(vfs, &paths);
     let mut heads = replayed.heads;
     heads.push(head);
-    let view = View::new(&manifest, segments, heads);
+    let quarantine = Arc::default();
+    let view = View::new(&shown(&manifest, &unavailable), segments, heads, quarantine);
     let newest = newest_sample(&view);
     let (now, monotonic) = (options.clock.now(), options.clock.monotonic());
     let upkeep = Upkeep {
         watch: ClockWatch::new(now, monotonic, newest, manifest.clock_probation),
-        manifest,
         reserve,
         last_flush: monotonic,
         is_frozen_pending: false,
         retry_from: Duration::ZERO,
         damaged_generations: replayed.damaged,
         damaged_segments: Vec::new(),
+        blocked: tier::blocked_by(&manifest, &unavailable),
+        manifest,
+        unavailable,
     };
     Ok(Store::from_parts(Parts { options, paths, upkeep, writer, view, opened, lock }))
+}
+
+/// What readers are told of a manifest: what a tier lacks because some of its segments cannot be read
+/// now is answered from finer ones. The store itself does not build it again, since it may come back.
+pub(crate) fn shown<'a>(manifest: &'a Manifest, unavailable: &[SegmentInfo]) -> Cow<'a, Manifest> {
+    let mut manifest = Cow::Borrowed(manifest);
+    for info in unavailable.iter().filter(|info| info.tier > 0) {
+        tier::mark_stale_in(manifest.to_mut(), info.tier, range_of(info));
+    }
+    manifest
 }
 
 /// Creates the directory and its missing parents; their names are not durable yet.
@@ -248,7 +262,10 @@ fn create_missing_dirs(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
     if both { Ok(()) } else { create_dirs(vfs, paths) }
 }
 
+/// Segments that are damaged or gone, with the reason.
 type Missing = Vec<(SegmentInfo, String)>;
+/// Segments that the system does not let us read now.
+type Unavailable = Vec<SegmentInfo>;
 
 /// Opens the segments of the manifest; those that are damaged or gone are given with the reason.
 /// Those that the system does not let us read now are left where they are.
@@ -257,24 +274,30 @@ fn open_segments(
     paths: &Paths,
     manifest: &Manifest,
     opened: &mut OpenReport,
-) -> Result<(Vec<Arc<Segment>>, Missing)> {
-    let (mut segments, mut missing) = (Vec::new(), Vec::new());
+) -> Result<(Vec<Arc<Segment>>, Missing, Unavailable)> {
+    let (mut segments, mut missing, mut unavailable) = (Vec::new(), Vec::new(), Vec::new());
     for info in &manifest.segments {
         match Segment::open(vfs, &paths.segment(info.tier, info.id), info) {
-            Ok(segment) => segments.push(Arc::new(segment)),
+            Ok(segment) => {
+                opened.damaged_indexes.extend(DamagedIndex::of(&segment));
+                segments.push(Arc::new(segment));
+            }
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 missing.push((info.clone(), "the file is missing".to_owned()));
             }
             Err(error) if error.is_corruption() => missing.push((info.clone(), error.to_string())),
-            Err(error @ Error::Io { .. }) => opened.unavailable.push(Quarantined {
-                file: format!("{:016x}.seg", info.id),
-                range: Some(range_of(info)),
-                reason: with_causes(&error),
-            }),
+            Err(error @ Error::Io { .. }) => {
+                unavailable.push(info.clone());
+                opened.unavailable.push(Quarantined {
+                    file: format!("{:016x}.seg", info.id),
+                    range: Some(range_of(info)),
+                    reason: with_causes(&error),
+                });
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok((segments, missing))
+    Ok((segments, missing, unavailable))
 }
 
 struct Replayed {

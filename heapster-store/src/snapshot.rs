@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 use heapster_core::storage::{
-    BucketSelection, BucketSelector, SelectedSet, Selector, Snapshot, StorageError,
+    BucketSelection, BucketSelector, Damage, SelectedSet, Selector, Snapshot, StorageError,
 };
 use heapster_core::{Text, TimeRange, Timestamp};
 
@@ -13,6 +13,7 @@ use crate::cardinality::{Cardinality, PartCardinality, Tally};
 use crate::error::Result;
 use crate::head::{FoundHeadSet, Head};
 use crate::manifest::Manifest;
+use crate::quarantine::{Losses, Quarantine};
 use crate::segment::{Hidden, Segment, TierCensus};
 use crate::selection;
 use crate::tier::TierState;
@@ -33,11 +34,18 @@ pub(crate) struct View {
     pub tiers: Arc<[TierState]>,
     /// From when on no raw sample was dropped for its age; the manifest's.
     pub raw_from: Option<Timestamp>,
+    /// What of the segments could not be read; one for the life of the store.
+    pub quarantine: Arc<Quarantine>,
 }
 
 impl View {
     /// The view of a manifest whose segments are these, in the order of their numbers.
-    pub fn new(manifest: &Manifest, segments: Vec<Arc<Segment>>, heads: Vec<Arc<Head>>) -> Self {
+    pub fn new(
+        manifest: &Manifest,
+        segments: Vec<Arc<Segment>>,
+        heads: Vec<Arc<Head>>,
+        quarantine: Arc<Quarantine>,
+    ) -> Self {
         let is_raw = |segment: &Arc<Segment>| segment.info().tier == 0;
         let (mut segments, mut rollups): (Vec<_>, Vec<_>) = segments.into_iter().partition(is_raw);
         for list in [&mut segments, &mut rollups] {
@@ -46,7 +54,7 @@ impl View {
         let (tombstones, tiers) = (manifest.tombstones.clone(), manifest.tiers.clone());
         let raw_from = manifest.raw_from;
         let (tombstones, tiers) = (tombstones.into(), tiers.into());
-        Self { segments, rollups, heads, tombstones, tiers, raw_from }
+        Self { segments, rollups, heads, tombstones, tiers, raw_from, quarantine }
     }
 
     /// The segments of a tier.
@@ -76,11 +84,18 @@ pub struct StoreSnapshot {
     view: Arc<View>,
     /// The last batch that belongs to the snapshot.
     seq: u64,
+    /// What its reads had to go without.
+    losses: Arc<Losses>,
 }
 
 impl StoreSnapshot {
     pub(crate) fn new(view: Arc<View>, seq: u64) -> Self {
-        Self { view, seq }
+        let losses = Arc::new(Losses::new(Arc::clone(&view.quarantine)));
+        Self { view, seq, losses }
+    }
+
+    pub(crate) fn losses(&self) -> &Arc<Losses> {
+        &self.losses
     }
 
     /// What the segments of each tier hold and in which encodings, raw samples first. Reads the
@@ -162,7 +177,7 @@ impl StoreSnapshot {
 
 impl Snapshot for StoreSnapshot {
     fn select(&self, selector: &Selector) -> Result<Vec<Arc<dyn SelectedSet>>, StorageError> {
-        selection::select(&self.view, self.seq, selector).map_err(StorageError::new)
+        selection::select(&self.view, self.seq, selector, &self.losses).map_err(StorageError::new)
     }
 
     fn column_names(&self, selector: &Selector) -> Result<Vec<Text>, StorageError> {
@@ -200,6 +215,10 @@ impl Snapshot for StoreSnapshot {
 
     fn select_buckets(&self, selector: &BucketSelector) -> Result<BucketSelection, StorageError> {
         crate::tier::select_buckets(self, &self.view, selector)
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        self.losses.list()
     }
 }
 

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use heapster_core::{TimeRange, Timestamp};
 
+use crate::error::with_causes;
 use crate::head::Head;
 use crate::options::RejectedCounts;
+use crate::quarantine::QuarantinedGroup;
+use crate::recovery::range_of;
+use crate::segment::Segment;
 use crate::snapshot::View;
 use crate::tier::TierState;
 
@@ -64,6 +68,14 @@ pub struct Stats {
     pub tombstones: u64,
     /// Files that were found damaged or missing, when the store was opened or since.
     pub quarantined_files: u64,
+    /// Row groups of segments that could not be read. Answers are without them; the rest is served.
+    pub quarantined_row_groups: u64,
+    /// Samples that these have at most.
+    pub quarantined_samples_max: u64,
+    /// The newest of these row groups, at most a hundred, in the order in which they were met.
+    pub quarantine: Vec<QuarantinedGroup>,
+    /// Segments whose index is damaged and that are served out of its other copy.
+    pub damaged_indexes: u64,
     /// The tiers, from the finest to the coarsest.
     pub tiers: Vec<TierStats>,
     /// Whether deletions wait because the clock misbehaved (decision 0009).
@@ -79,7 +91,14 @@ impl Stats {
     pub(crate) fn of(view: &View) -> Self {
         let sum = |of: fn(&Head) -> u64| view.heads.iter().map(|head| of(head)).sum();
         let infos = || view.segments.iter().map(|segment| segment.info());
+        let all = view.segments.iter().chain(&view.rollups);
+        let quarantine = view.quarantine.summary();
         Self {
+            quarantined_row_groups: quarantine.groups,
+            quarantined_samples_max: quarantine.samples_max,
+            quarantine: quarantine.newest,
+            damaged_indexes: all.filter(|segment| !segment.index_faults().is_empty()).count()
+                as u64,
             head_sets: sum(|head| head.sets.load(Ordering::Relaxed) as u64),
             head_columns: sum(|head| head.columns.load(Ordering::Relaxed) as u64),
             head_samples: sum(|head| head.samples.load(Ordering::Relaxed)),
@@ -315,6 +334,8 @@ pub struct OpenReport {
     /// Segments that the system did not let us read. They stay where they are and are tried again
     /// by the next open; the rest of the store is served.
     pub unavailable: Vec<Quarantined>,
+    /// Segments whose index is damaged. Nothing of them is lost: the other copy is used.
+    pub damaged_indexes: Vec<DamagedIndex>,
 }
 
 impl OpenReport {
@@ -322,6 +343,28 @@ impl OpenReport {
     pub fn is_complete(&self) -> bool {
         let is_log_whole = self.damaged_bytes == 0 && self.lost_rows == 0;
         is_log_whole && self.quarantined.is_empty() && self.unavailable.is_empty()
+    }
+}
+
+/// A segment whose index is damaged and of which nothing is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamagedIndex {
+    /// Name of the file, which stays where it is until a merge writes the segment anew.
+    pub file: String,
+    /// The range of time the file covers.
+    pub range: TimeRange,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl DamagedIndex {
+    /// What a segment that was opened has to tell.
+    pub(crate) fn of(segment: &Segment) -> Option<Self> {
+        let fault = segment.index_faults().first()?;
+        let file = segment.path().file_name().unwrap_or_default().to_string_lossy();
+        let reason = format!("its index is damaged and its copy is used: {}", with_causes(fault));
+        Some(Self { file: file.into_owned(), range: range_of(segment.info()), reason })
     }
 }
 

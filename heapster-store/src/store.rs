@@ -528,7 +528,10 @@ impl Store {
     /// Numbers for people and for metrics. Cheap: it asks no file.
     pub fn stats(&self) -> Stats {
         let view = self.current_view();
-        let counters = self.counters.lock();
+        let mut counters = self.counters.lock();
+        if let Some(reason) = view.quarantine.take_untold() {
+            counters.last_error = Some(reason);
+        }
         Stats {
             appended_samples: counters.appended.accepted,
             duplicate_samples: counters.appended.duplicate,

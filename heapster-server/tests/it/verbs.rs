@@ -549,7 +549,7 @@ fn a_check_says_whether_a_store_is_sound_and_where_not() {
     assert!(desk.succeed(&["check", "a"]).starts_with("a: sound (100 samples in 1 segments"));
     let segment = fs::read_dir(desk.path("a/segments/raw")).unwrap().next().unwrap().unwrap();
     let mut bytes = fs::read(segment.path()).unwrap();
-    bytes[40] ^= 1;
+    bytes[330] ^= 1;
     fs::write(segment.path(), bytes).unwrap();
     let ran = desk.run(&["check", "a"]);
     assert_eq!(ran.code, 1, "{ran:?}");

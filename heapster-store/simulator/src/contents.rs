@@ -92,7 +92,10 @@ pub fn read_back(snapshot: &dyn Snapshot) -> Result<Contents, String> {
             }
         }
     }
-    Ok(contents)
+    match snapshot.damage().first() {
+        Some(damage) => Err(format!("something cannot be read: {damage:?}")),
+        None => Ok(contents),
+    }
 }
 
 /// Reads what can be read of a store on a disk that broke; whether something could not.
@@ -128,6 +131,7 @@ pub fn read_what_is_left(snapshot: &dyn Snapshot) -> Result<(Contents, bool), St
             }
         }
     }
+    has_errors |= !snapshot.damage().is_empty();
     Ok((contents, has_errors))
 }
 

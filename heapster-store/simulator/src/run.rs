@@ -192,6 +192,9 @@ impl World {
         self.vfs.set_noise(life.noise, self.coin.number());
         let mut is_poisoned = false;
         for step in &life.steps {
+            if self.vfs.is_crashed() || self.model.is_vague() {
+                break;
+            }
             self.tally.steps += 1;
             let result = self.step(&store, step, life.noise);
             self.note(|| format!("{step:?} -> {result:?}"));
@@ -200,9 +203,6 @@ impl World {
                 return Err("the poison wore off".to_owned());
             }
             is_poisoned = store.stats().poisoned_by.is_some();
-            if self.vfs.is_crashed() || self.model.is_vague() {
-                break;
-            }
         }
         self.vfs.set_noise(Noise::default(), 0);
         self.vfs.set_capacity(None);

@@ -11,6 +11,7 @@ use heapster_core::{Labels, TimeRange};
 
 use crate::error::{Error, Result, with_causes};
 use crate::flush::DAY;
+use crate::quarantine::Losses;
 use crate::rows::SetRows;
 use crate::segment::{Hidden, RowGroup, Segment, SegmentWriter};
 use crate::tombstone::Tombstone;
@@ -57,6 +58,7 @@ impl Input {
         group: &RowGroup,
         writer: &mut SegmentWriter<'_>,
         tally: &mut Tally,
+        losses: &Losses,
     ) -> Result<()> {
         match self.segment.encoded(group) {
             Ok(encoded) => {
@@ -64,12 +66,13 @@ impl Input {
                 tally.written += encoded.samples;
                 writer.push_encoded(labels, &encoded)
             }
-            Err(error) => self.note_damage(error),
+            Err(error) => self.note_damage(group, error, losses),
         }
     }
 
     /// Remembers damage; other errors are handed on.
-    fn note_damage(&mut self, error: Error) -> Result<()> {
+    fn note_damage(&mut self, group: &RowGroup, error: Error, losses: &Losses) -> Result<()> {
+        losses.note(&self.segment, group, &error);
         if !error.is_corruption() {
             return Err(error);
         }
@@ -89,10 +92,11 @@ impl Input {
         labels: &Labels,
         group: &RowGroup,
         tally: &mut Tally,
+        losses: &Losses,
     ) -> Result<Option<SetRows>> {
         let rows = match self.segment.rows(labels, group) {
             Ok(rows) => rows,
-            Err(error) => return self.note_damage(error).map(|()| None),
+            Err(error) => return self.note_damage(group, error, losses).map(|()| None),
         };
         let read = rows.samples();
         tally.read += read;
@@ -102,43 +106,59 @@ impl Input {
     }
 }
 
+/// The next set of each input: labels, rank and number. The smallest labels come first, then the
+/// smallest rank.
+type Queue = BinaryHeap<Reverse<(Labels, usize, u32)>>;
+
 /// Merges segments, given in the order of their numbers; `None` when `is_stopped` said so.
 pub(crate) fn merge(
     inputs: &mut [Input],
     writer: &mut SegmentWriter<'_>,
+    losses: &Losses,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Option<Tally>> {
     let mut tally = Tally::default();
-    // The next set of each input; the smallest labels first, then the smallest rank.
-    let mut next: BinaryHeap<Reverse<(Labels, usize, u32)>> = BinaryHeap::new();
-    let push = |next: &mut BinaryHeap<_>, inputs: &[Input], rank: usize, set: u32| -> Result<()> {
-        let segment = &inputs[rank].segment;
-        if set < segment.sets() {
-            next.push(Reverse((segment.labels(set)?, rank, set)));
-        }
-        Ok(())
-    };
+    let mut next = Queue::new();
     for rank in 0..inputs.len() {
-        push(&mut next, inputs, rank, 0)?;
+        push_set(&mut next, inputs, rank, 0, None)?;
     }
     while let Some(Reverse((labels, rank, set))) = next.pop() {
         if is_stopped() {
             return Ok(None);
         }
         let mut parts = vec![(rank, set)];
-        push(&mut next, inputs, rank, set + 1)?;
+        push_set(&mut next, inputs, rank, set + 1, Some(&labels))?;
         while let Some(Reverse((_, rank, set))) =
             next.peek().filter(|Reverse((other, ..))| *other == labels).cloned()
         {
             next.pop();
             parts.push((rank, set));
-            push(&mut next, inputs, rank, set + 1)?;
+            push_set(&mut next, inputs, rank, set + 1, Some(&labels))?;
         }
-        merge_set(&labels, &parts, inputs, writer, &mut tally)?;
+        merge_set(&labels, &parts, inputs, writer, losses, &mut tally)?;
     }
     let kept = tally.written + tally.deleted + tally.replaced;
     assert_eq!(tally.read, kept, "bug: a merge loses samples (invariant P2)");
     Ok(Some(tally))
+}
+
+/// Queues a set of an input, if there is one of that number; `before` are the labels of the one before.
+fn push_set(
+    next: &mut Queue,
+    inputs: &[Input],
+    rank: usize,
+    set: u32,
+    before: Option<&Labels>,
+) -> Result<()> {
+    let segment = &inputs[rank].segment;
+    if set < segment.sets() {
+        let labels = segment.labels(set)?;
+        if before >= Some(&labels) {
+            return Err(Error::corrupt(segment.path(), 0, "the sets are not sorted by labels"));
+        }
+        next.push(Reverse((labels, rank, set)));
+    }
+    Ok(())
 }
 
 /// Merges the row groups of one set; `parts` are the inputs that have it, by rank, and its number
@@ -148,6 +168,7 @@ fn merge_set(
     parts: &[(usize, u32)],
     inputs: &mut [Input],
     writer: &mut SegmentWriter<'_>,
+    losses: &Losses,
     tally: &mut Tally,
 ) -> Result<()> {
     let mut groups: Vec<(usize, RowGroup)> = Vec::new();
@@ -171,13 +192,13 @@ fn merge_set(
             && inputs[*rank].segment.info().is_cold == writer.is_cold()
             && inputs[*rank].deleted_of(group).is_empty()
         {
-            inputs[*rank].copy(labels, group, writer, tally)?;
+            inputs[*rank].copy(labels, group, writer, tally, losses)?;
             continue;
         }
         together.sort_by_key(|(rank, _)| *rank);
         let mut all = Vec::with_capacity(together.len());
         for (rank, group) in &together {
-            all.extend(inputs[*rank].rows(labels, group, tally)?);
+            all.extend(inputs[*rank].rows(labels, group, tally, losses)?);
         }
         let before: u64 = all.iter().map(SetRows::samples).sum();
         let Some(merged) = SetRows::merge(all) else { continue };

@@ -20,11 +20,12 @@ use crate::error::{Error, Result};
 use crate::flush::RETRY_WAIT;
 use crate::options::LateWindow;
 use crate::planted::{self, Bug};
+use crate::quarantine::Losses;
 use crate::segment::{Segment, SegmentInfo};
 use crate::snapshot::View;
 use crate::stats::CompactReport;
 use crate::store::Store;
-use crate::tier::TierState;
+use crate::tier::{self, TierState};
 use crate::tombstone::Tombstone;
 
 use merge::{Input, Tally};
@@ -57,8 +58,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::DiskFull`], [`Error::Io`]: nothing has changed; for ten seconds further calls do
-    /// nothing. [`Error::Poisoned`]: reopen the store. What is damaged in the inputs is no error: it is
-    /// left out, the damaged file is kept in `quarantine/`, and [`crate::Stats`] says so.
+    /// nothing. Inputs that the system refuses to read are left alone until the store is opened again.
+    /// [`Error::Poisoned`]: reopen the store. What is damaged in the inputs is no error: it is left
+    /// out, the damaged file is kept in `quarantine/`, and [`crate::Stats`] says so.
     pub fn compact(&self) -> Result<CompactReport> {
         let mut background = self.background.lock();
         if self.options.clock.monotonic() < background.retry_from {
@@ -135,14 +137,18 @@ impl Store {
             }
             let inputs = segments.into_iter().map(|segment| Input::new(segment, &view.tombstones));
             let mut inputs: Vec<Input> = inputs.collect::<Result<_>>()?;
+            let losses = Losses::new(Arc::clone(&view.quarantine));
             let merged =
-                self.write_merge(id, effort, &mut inputs).and_then(|merged| match merged {
-                    Some((tally, output)) => self.commit_merge(&inputs, tally, output),
-                    None => Ok(CompactReport::default()),
-                });
+                self.write_merge(id, effort, &mut inputs, &losses).and_then(
+                    |merged| match merged {
+                        Some((tally, output)) => self.commit_merge(&inputs, tally, output),
+                        None => Ok(CompactReport::default()),
+                    },
+                );
             return merged.inspect_err(|error| match error {
-                Error::Io { .. } | Error::DiskFull { .. } | Error::Poisoned { .. } => {}
-                // The same would happen again.
+                Error::Io { op, .. } if *op != "read" => {}
+                Error::DiskFull { .. } | Error::Poisoned { .. } => {}
+                // The same would happen again; what cannot be read now may be there after a restart.
                 _ => background.given_up.extend(inputs.iter().map(|i| i.segment.info().id)),
             });
         }
@@ -153,7 +159,9 @@ impl Store {
         let segments: Vec<SegmentInfo> = view.segments.iter().map(|s| s.info().clone()).collect();
         let mut hidden = Vec::new();
         for segment in &view.segments {
-            if hides_any(&view.tombstones, segment, &view.tiers)? {
+            // One with a damaged index is written anew as well, before the other copy is damaged.
+            let is_faulty = !segment.index_faults().is_empty();
+            if is_faulty || hides_any(&view.tombstones, segment, &view.tiers)? {
                 hidden.push(segment.info().id);
             }
         }
@@ -194,11 +202,12 @@ impl Store {
         id: u64,
         effort: crate::chunk::Effort,
         inputs: &mut [Input],
+        losses: &Losses,
     ) -> Result<Option<(Tally, Option<Arc<Segment>>)>> {
         let write = |inputs: &mut [Input]| -> Result<Option<(Tally, Option<SegmentInfo>)>> {
             let mut writer = self.create_segment(0, id, effort)?;
             let is_stopped = || self.is_stopped() || self.check_poison().is_err();
-            match merge::merge(inputs, &mut writer, &is_stopped)? {
+            match merge::merge(inputs, &mut writer, losses, &is_stopped)? {
                 Some(tally) if tally.written > 0 => {
                     let info = writer.finish().inspect_err(|error| self.poison_if_sync(error))?;
                     Ok(Some((tally, Some(info))))
@@ -255,6 +264,11 @@ impl Store {
         let published = self.publish(&mut upkeep, manifest, output.clone());
         upkeep.damaged_segments.clear();
         published.inspect_err(|_| self.discard(&output))?;
+        if report.damaged_segments > 0 {
+            // What was damaged is gone, so tiers can be built of what is left.
+            let unavailable = tier::blocked_by(&upkeep.manifest, &upkeep.unavailable);
+            upkeep.blocked = unavailable;
+        }
         let mut counters = self.counters.lock();
         counters.compacted.add(&report);
         counters.compactions += 1;

@@ -18,6 +18,11 @@ pub(super) const VERSION: u16 = 1;
 pub(super) const HEADER_LEN: u64 = 24;
 /// Length of the trailer: length of the footer, its checksum, end magic.
 pub(super) const TRAILER_LEN: u64 = 16;
+/// Where the row groups begin: behind the header and the first copy of footer and trailer.
+pub(super) const GROUPS_START: u64 = HEADER_LEN + FOOTER_LEN + TRAILER_LEN;
+/// The two copies of a section are at least so far apart that what a disk loses as one is no more
+/// than one of them.
+pub(super) const DISTANCE: u64 = 4096;
 /// Length of a row group's checksum, which comes before it.
 pub(super) const GROUP_CRC_LEN: u64 = 4;
 
@@ -75,13 +80,66 @@ pub(super) struct Footer {
     pub sets: u64,
     pub samples: u64,
     pub groups: u64,
-    /// End of the row groups, which begin after the header.
+    /// End of the row groups, which begin at [`GROUPS_START`].
     pub groups_end: u64,
     pub sections: [Place; SECTIONS.len()],
+    /// The copies of the sections; nothing of the postings, which are made of the other sections.
+    pub copies: [Place; SECTIONS.len()],
 }
 
 /// Length of the footer without its trailer.
-pub(super) const FOOTER_LEN: u64 = 64 + 24 * SECTIONS.len() as u64;
+pub(super) const FOOTER_LEN: u64 = 64 + 36 * SECTIONS.len() as u64;
+
+impl Section {
+    /// Whether it is in the file twice.
+    pub(super) fn is_copied(self) -> bool {
+        self != Self::Postings
+    }
+}
+
+/// Where everything behind the row groups lies: copies of the sections, postings, zeros, sections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Where each section begins.
+    pub sections: [u64; SECTIONS.len()],
+    /// Where its copy begins; 0 where there is none.
+    pub copies: [u64; SECTIONS.len()],
+    /// Where the zeros begin that keep the sections away from their copies, and how many they are.
+    pub padding: (u64, u64),
+    /// Where the footer begins.
+    pub end: u64,
+}
+
+impl Layout {
+    /// The layout of sections of these lengths behind row groups that end there.
+    pub(super) fn new(groups_end: u64, lens: [u64; SECTIONS.len()]) -> Self {
+        let mut layout =
+            Self { sections: [0; _], copies: [0; _], padding: (0, 0), end: groups_end };
+        let (mut longest, mut between) = (0, 0_u64);
+        for ((section, len), copy) in SECTIONS.iter().zip(lens).zip(&mut layout.copies) {
+            between = between.saturating_add(len);
+            if section.is_copied() {
+                longest = longest.max(len);
+                *copy = layout.end;
+                layout.end = layout.end.saturating_add(len);
+            }
+        }
+        let zeros = DISTANCE.saturating_sub(between.saturating_sub(longest));
+        for is_copied in [false, true] {
+            for ((section, len), place) in SECTIONS.iter().zip(lens).zip(&mut layout.sections) {
+                if section.is_copied() == is_copied {
+                    *place = layout.end;
+                    layout.end = layout.end.saturating_add(len);
+                }
+            }
+            if !is_copied {
+                layout.padding = (layout.end, zeros);
+                layout.end = layout.end.saturating_add(zeros);
+            }
+        }
+        layout
+    }
+}
 
 /// The header of a segment.
 pub(super) fn header(id: u64, tier: u8) -> Vec<u8> {
@@ -141,11 +199,13 @@ impl Footer {
         out.extend_from_slice(&self.samples.to_le_bytes());
         out.extend_from_slice(&self.groups.to_le_bytes());
         out.extend_from_slice(&self.groups_end.to_le_bytes());
-        for (section, place) in SECTIONS.iter().zip(&self.sections) {
+        for ((section, place), copy) in SECTIONS.iter().zip(&self.sections).zip(&self.copies) {
             out.extend_from_slice(&(*section as u32).to_le_bytes());
             out.extend_from_slice(&place.offset.to_le_bytes());
             out.extend_from_slice(&place.len.to_le_bytes());
             out.extend_from_slice(&place.crc.to_le_bytes());
+            out.extend_from_slice(&copy.offset.to_le_bytes());
+            out.extend_from_slice(&copy.crc.to_le_bytes());
         }
         out
     }
@@ -173,9 +233,8 @@ impl Footer {
         let groups = reader.fixed_u64()?;
         let groups_end = reader.fixed_u64()?;
         let mut sections = [Place::default(); SECTIONS.len()];
-        // The parts of the file follow each other without gaps, so no byte is without a checksum.
-        let mut expected = groups_end;
-        for (section, place) in SECTIONS.iter().zip(&mut sections) {
+        let mut copies = [Place::default(); SECTIONS.len()];
+        for ((section, place), copy) in SECTIONS.iter().zip(&mut sections).zip(&mut copies) {
             if reader.fixed_u32()? != *section as u32 {
                 return Err(Malformed::Bytes("the footer names an unknown section").into());
             }
@@ -184,26 +243,69 @@ impl Footer {
                 len: reader.fixed_u64()?,
                 crc: reader.fixed_u32()?,
             };
-            if place.offset != expected {
-                return Err(Malformed::Bytes("the sections do not follow each other").into());
+            let (offset, crc) = (reader.fixed_u64()?, reader.fixed_u32()?);
+            match section.is_copied() {
+                true => *copy = Place { offset, len: place.len, crc },
+                false if offset != 0 || crc != 0 => {
+                    return Err(Malformed::Bytes("the postings have a copy").into());
+                }
+                false => {}
             }
-            expected = expected.saturating_add(place.len);
         }
         reader.finish()?;
-        if groups_end < HEADER_LEN || expected != start {
+        // The parts of the file follow each other without gaps, so no byte is without a check.
+        let layout = Layout::new(groups_end, sections.map(|place| place.len));
+        let is_laid_out = layout.sections == sections.map(|place| place.offset)
+            && layout.copies == copies.map(|place| place.offset)
+            && layout.end == start;
+        if groups_end < GROUPS_START || !is_laid_out {
             return Err(Malformed::Bytes("the sections do not fill the file").into());
         }
         if sets > u64::from(u32::MAX) || groups > u64::from(u32::MAX) {
             return Err(Malformed::Bytes("the footer counts more than a segment may hold").into());
         }
         let is_cold = is_cold == 1;
-        Ok(Self { id, tier, is_cold, first, last, sets, samples, groups, groups_end, sections })
+        Ok(Self {
+            id,
+            tier,
+            is_cold,
+            first,
+            last,
+            sets,
+            samples,
+            groups,
+            groups_end,
+            sections,
+            copies,
+        })
     }
 
     pub(super) fn place(&self, section: Section) -> Place {
-        let index = (section as usize).wrapping_sub(1);
-        self.sections.get(index).copied().unwrap_or_default()
+        self.sections.get(index_of(section)).copied().unwrap_or_default()
     }
+
+    pub(super) fn copy(&self, section: Section) -> Place {
+        self.copies.get(index_of(section)).copied().unwrap_or_default()
+    }
+    /// Takes the copy of a section for the section.
+    pub(super) fn swap(&mut self, section: Section) {
+        let index = index_of(section);
+        if let (Some(place), Some(copy)) =
+            (self.sections.get_mut(index), self.copies.get_mut(index))
+        {
+            std::mem::swap(place, copy);
+        }
+    }
+
+    /// The zeros between postings and sections: where they begin and how many they are.
+    pub(super) fn padding(&self) -> (u64, u64) {
+        Layout::new(self.groups_end, self.sections.map(|place| place.len)).padding
+    }
+}
+
+/// The place of a section in a list of all.
+pub(super) fn index_of(section: Section) -> usize {
+    (section as usize).wrapping_sub(1)
 }
 
 /// The trailer of a file.

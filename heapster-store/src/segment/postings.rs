@@ -191,6 +191,12 @@ impl PostingsBuilder {
         }
         lists.finish(out)
     }
+
+    /// The section; empty, which no section is, when it is too large for one.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.finish(&mut bytes).map(|()| bytes).unwrap_or_default()
+    }
 }
 
 /// The section of postings.

@@ -24,10 +24,11 @@ use crate::rows::{ColumnRows, SetRows};
 use crate::segment::SegmentInfo;
 use crate::segment::format::{
     self, BadFrame, FOOTER_LEN, Footer, GROUP_CELLS_MAX, GROUP_COLUMNS_MAX, GROUP_CRC_LEN,
-    HEADER_LEN, LABELS_MAX, Place, SECTIONS, Section, TRAILER_LEN,
+    GROUPS_START, HEADER_LEN, LABELS_MAX, Place, SECTIONS, Section, TRAILER_LEN,
 };
 use crate::segment::index::Index;
 use crate::segment::lists::{self, ColumnRef};
+use crate::segment::postings::PostingsBuilder;
 use crate::segment::row_group::{self, Cells};
 use crate::segment::sets::GroupRef;
 use crate::segment::source::Source;
@@ -38,14 +39,16 @@ const REMEMBERED_GROUPS: u32 = 64;
 
 /// An open segment.
 ///
-/// Everything but the row groups has been checked by the time [`Segment::open`] returns. A row
-/// group is checked when it is first read.
+/// Everything but the row groups has been checked by the time [`Segment::open`] returns, in one of
+/// its two copies. A row group is checked when it is first read.
 #[derive(Debug)]
 pub(crate) struct Segment {
     path: PathBuf,
     info: SegmentInfo,
     pub(super) footer: Footer,
     source: Source,
+    /// What of the index is damaged and was read from its other copy or made anew.
+    index_faults: Vec<Error>,
     /// The distinct lists of label names, as rank and text: few, and every set needs one.
     label_lists: Vec<Vec<(u32, Text)>>,
     /// The distinct lists of columns: few, and every row group needs one.
@@ -74,6 +77,11 @@ impl RowGroup {
     /// Number of its list of columns.
     pub(crate) fn columns(&self) -> u32 {
         self.group.columns
+    }
+
+    /// Where in the file it begins.
+    pub(crate) fn offset(&self) -> u64 {
+        self.group.offset
     }
 
     /// The time its rows cover.
@@ -115,6 +123,8 @@ pub(super) type LabelNames = [(u32, Text)];
 impl Segment {
     /// Opens a segment and checks its length, header, footer and sections.
     ///
+    /// Damage to one copy of these is no error: see [`Segment::index_faults`].
+    ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Corrupt`] when the file is damaged or not the one expected;
     /// [`Error::UnsupportedVersion`].
@@ -125,45 +135,34 @@ impl Segment {
             let what = format!("the file has {len} bytes instead of {}", expected.len);
             return Err(Error::corrupt(path, len.min(expected.len), what));
         }
-        let read =
-            |offset, len| source.bytes(offset, len).map_err(|error| Error::io("read", path, error));
-        let footer_start = len
-            .checked_sub(FOOTER_LEN.saturating_add(TRAILER_LEN))
-            .filter(|start| *start >= HEADER_LEN)
-            .ok_or_else(|| Error::corrupt(path, 0, "the file is too short for a segment"))?;
-        let header = format::check_header(&read(0, HEADER_LEN)?, expected.id, expected.tier);
-        let trailer_start = footer_start.saturating_add(FOOTER_LEN);
-        let read_footer = || {
-            let crc = format::check_trailer(&read(trailer_start, TRAILER_LEN)?)
-                .map_err(|malformed| malformed_at(path, trailer_start, malformed))?;
-            let footer = read(footer_start, FOOTER_LEN)?;
-            if salted_crc32(expected.id, footer_start, &footer) != crc || crc != expected.crc {
-                return Err(Error::corrupt(path, footer_start, "the footer's checksum differs"));
+        let frame = Frame::new(&source, path)?;
+        let header = frame.header(expected.id, expected.tier);
+        let (last, first) = (frame.expected(frame.start, expected), frame.first(expected));
+        let mut index_faults = Vec::new();
+        let (footer, start) = match (last, first) {
+            (Ok(footer), first) => {
+                index_faults.extend(first.err());
+                (footer, frame.start)
             }
-            let footer = Footer::decode(&footer, footer_start);
-            Ok((footer.map_err(|bad| bad_frame_at(path, footer_start, bad))?, crc))
-        };
-        let (footer, crc) = match (header, read_footer()) {
-            (Ok(()), footer) => footer?,
-            // The footer has a checksum and the header has none: so it is the header that is wrong.
-            (Err(BadFrame::Version(_)), Ok(_)) => {
-                return Err(Error::corrupt(path, 0, "the header's version is not the footer's"));
+            // A right checksum: it is newer, not damaged.
+            (Err(newer @ Error::UnsupportedVersion { .. }), _) => return Err(newer),
+            (Err(damage), Ok(footer)) => {
+                index_faults.push(damage);
+                (footer, HEADER_LEN)
             }
-            (Err(bad), _) => return Err(bad_frame_at(path, 0, bad)),
+            (Err(last), Err(first)) => return Err(header.err().unwrap_or(worse(last, first))),
         };
-        let info = info_of(&footer, len, crc);
+        index_faults.extend(header.err().map(|error| of_known_version(path, error)));
+        let info = info_of(&footer, len, expected.crc);
         if info != *expected {
-            return Err(Error::corrupt(
-                path,
-                footer_start,
-                "the footer is that of another segment",
-            ));
+            return Err(Error::corrupt(path, start, "the footer is that of another segment"));
         }
         let mut segment = Self {
             path: path.to_owned(),
             info,
             footer,
             source,
+            index_faults,
             label_lists: Vec::new(),
             column_lists: Vec::new(),
             checked: Vec::new(),
@@ -178,34 +177,46 @@ impl Segment {
     /// As [`Segment::open`].
     pub(crate) fn open_unnamed(vfs: &dyn Vfs, path: &Path) -> Result<Self> {
         let source = Source::open(vfs, path).map_err(|error| Error::io("open", path, error))?;
-        let len = source.len();
-        let read =
-            |offset, len| source.bytes(offset, len).map_err(|error| Error::io("read", path, error));
-        let start = len
-            .checked_sub(FOOTER_LEN.saturating_add(TRAILER_LEN))
-            .ok_or_else(|| Error::corrupt(path, 0, "the file is too short for a segment"))?;
-        let trailer_start = start.saturating_add(FOOTER_LEN);
-        let crc = format::check_trailer(&read(trailer_start, TRAILER_LEN)?)
-            .map_err(|malformed| malformed_at(path, trailer_start, malformed))?;
-        let footer = Footer::decode(&read(start, FOOTER_LEN)?, start)
-            .map_err(|bad| bad_frame_at(path, start, bad))?;
-        Self::open(vfs, path, &info_of(&footer, len, crc))
+        let frame = Frame::new(&source, path)?;
+        let last = frame.footer(frame.start, None);
+        let (footer, crc) = match last {
+            Ok(footer) => footer,
+            Err(last) => frame.footer(HEADER_LEN, None).map_err(|first| worse(last, first))?,
+        };
+        Self::open(vfs, path, &info_of(&footer, source.len(), crc))
+    }
+
+    /// What of the index is damaged. All of it is there a second time, so nothing is lost yet.
+    pub(crate) fn index_faults(&self) -> &[Error] {
+        &self.index_faults
     }
 
     fn check_sections(&mut self) -> Result<()> {
+        let mut lost_postings = None;
         for section in SECTIONS {
-            let Place { offset, len, crc } = self.footer.place(section);
-            let bytes = self
-                .source
-                .bytes(offset, len)
-                .map_err(|error| Error::io("read", &self.path, error))?;
-            let is_sound = salted_crc32(self.info.id, offset, &bytes) == crc;
-            if !is_sound && !planted::has(Bug::SectionsUnchecked) {
-                return Err(Error::corrupt(&self.path, offset, "the section's checksum differs"));
+            let damage = match self.read_section(self.footer.place(section)) {
+                Ok(bytes) => {
+                    self.source.keep(section, bytes.unwrap_or_default());
+                    continue;
+                }
+                Err(damage) => damage,
+            };
+            if !section.is_copied() {
+                lost_postings = Some(damage);
+                continue;
             }
-            if let Cow::Owned(bytes) = bytes {
-                self.source.keep(section, bytes);
+            match self.read_section(self.footer.copy(section)) {
+                Ok(bytes) => {
+                    self.source.keep(section, bytes.unwrap_or_default());
+                    self.footer.swap(section);
+                    self.index_faults.push(damage);
+                }
+                Err(second) => return Err(worse(damage, second)),
             }
+        }
+        if lost_postings.is_some() {
+            // None yet, so that the other sections can be read.
+            self.source.keep(Section::Postings, PostingsBuilder::default().to_bytes());
         }
         let index = self.index()?;
         index.symbols.check().map_err(|malformed| self.malformed(Section::Symbols, malformed))?;
@@ -220,6 +231,37 @@ impl Segment {
         self.label_lists = label_lists;
         self.column_lists = column_lists;
         self.checked = (0..sets).map(|_| AtomicU64::new(0)).collect();
+        match lost_postings {
+            Some(damage) => self.make_postings(damage),
+            None => Ok(()),
+        }
+    }
+
+    /// The bytes of a section, unless they are mapped; checked.
+    fn read_section(&self, place: Place) -> Result<Option<Vec<u8>>> {
+        let Place { offset, len, crc } = place;
+        let bytes = self.bytes(offset, len)?;
+        let is_sound = salted_crc32(self.info.id, offset, &bytes) == crc;
+        if !is_sound && !planted::has(Bug::SectionsUnchecked) {
+            return Err(Error::corrupt(&self.path, offset, "the section's checksum differs"));
+        }
+        Ok(match bytes {
+            Cow::Owned(bytes) => Some(bytes),
+            Cow::Borrowed(_) => None,
+        })
+    }
+
+    /// Makes damaged postings anew out of the sets.
+    fn make_postings(&mut self, damage: Error) -> Result<()> {
+        let Place { offset, len, crc } = self.footer.place(Section::Postings);
+        let postings = self.postings_of_sets()?;
+        let is_same =
+            postings.len() as u64 == len && salted_crc32(self.info.id, offset, &postings) == crc;
+        if !is_same {
+            return Err(damage);
+        }
+        self.source.keep(Section::Postings, postings);
+        self.index_faults.push(damage);
         Ok(())
     }
 
@@ -296,6 +338,11 @@ impl Segment {
         let bad = |malformed| self.malformed_group(group, malformed);
         let mut times = Vec::new();
         self.decode_clock(group.group.clock, &mut times)?;
+        let supported = Timestamp::MIN.as_millis()..=Timestamp::MAX.as_millis();
+        let is_within = |at: &i64| supported.contains(at);
+        if !times.is_sorted_by(|a, b| a < b) || !times.iter().all(is_within) {
+            return Err(bad(Malformed::Bytes("the timestamps do not rise or leave the years")));
+        }
         let columns = self.columns_of_list(group.group.columns)?;
         if times.len().saturating_mul(columns.len()) > GROUP_CELLS_MAX {
             return Err(bad(Malformed::Bytes("a row group has too many cells")));
@@ -364,6 +411,32 @@ impl Segment {
                     .for_each(&mut *found),
                 Err(error) => found(error),
             }
+        }
+    }
+
+    /// Checks both copies of everything but the row groups, as they are in the file now, and hands
+    /// over each error.
+    pub(crate) fn check_index(&self, found: &mut dyn FnMut(Error)) {
+        match Frame::new(&self.source, &self.path) {
+            Ok(frame) => {
+                let header = frame.header(self.info.id, self.info.tier);
+                let footers = [frame.first(&self.info), frame.expected(frame.start, &self.info)];
+                let header = header.map_err(|error| of_known_version(&self.path, error));
+                header.err().into_iter().for_each(&mut *found);
+                footers.into_iter().filter_map(Result::err).for_each(&mut *found);
+            }
+            Err(error) => found(error),
+        }
+        for section in SECTIONS {
+            let copy = section.is_copied().then(|| self.footer.copy(section));
+            let places = [Some(self.footer.place(section)), copy].into_iter().flatten();
+            places.filter_map(|place| self.read_section(place).err()).for_each(&mut *found);
+        }
+        let (start, zeros) = self.footer.padding();
+        match self.bytes(start, zeros) {
+            Ok(bytes) if bytes.iter().all(|byte| *byte == 0) => {}
+            Ok(_) => found(Error::corrupt(&self.path, start, "bytes that fill are not zero")),
+            Err(error) => found(error),
         }
     }
 
@@ -458,6 +531,81 @@ impl Segment {
 
     pub(super) fn malformed_group(&self, group: &RowGroup, malformed: Malformed) -> Error {
         malformed_at(&self.path, group.group.offset, malformed)
+    }
+}
+
+/// The fixed parts of a file: header, and both copies of the footer.
+struct Frame<'a> {
+    source: &'a Source,
+    path: &'a Path,
+    /// Where the last copy of the footer begins; the first one lies behind the header.
+    start: u64,
+}
+
+impl<'a> Frame<'a> {
+    fn new(source: &'a Source, path: &'a Path) -> Result<Self> {
+        let start = source
+            .len()
+            .checked_sub(FOOTER_LEN.saturating_add(TRAILER_LEN))
+            .filter(|start| *start >= GROUPS_START)
+            .ok_or_else(|| Error::corrupt(path, 0, "the file is too short for a segment"))?;
+        Ok(Self { source, path, start })
+    }
+
+    fn bytes(&self, offset: u64, len: u64) -> Result<Cow<'a, [u8]>> {
+        self.source.bytes(offset, len).map_err(|error| Error::io("read", self.path, error))
+    }
+
+    fn header(&self, id: u64, tier: u8) -> Result<()> {
+        let header = format::check_header(&self.bytes(0, HEADER_LEN)?, id, tier);
+        header.map_err(|bad| bad_frame_at(self.path, 0, bad))
+    }
+
+    /// The copy of the footer that lies at an offset, and its checksum, which holds for both. Without
+    /// a number it is believed what segment it is of.
+    fn footer(&self, at: u64, id: Option<u64>) -> Result<(Footer, u32)> {
+        let bytes = self.bytes(at, FOOTER_LEN.saturating_add(TRAILER_LEN))?;
+        let (footer, trailer) = bytes.split_at_checked(FOOTER_LEN as usize).unwrap_or_default();
+        let crc = format::check_trailer(trailer).map_err(|malformed| {
+            malformed_at(self.path, at.saturating_add(FOOTER_LEN), malformed)
+        })?;
+        let id = id.unwrap_or_else(|| ByteReader::new(footer).fixed_u64().unwrap_or(0));
+        if salted_crc32(id, self.start, footer) != crc {
+            return Err(Error::corrupt(self.path, at, "the footer's checksum differs"));
+        }
+        let footer = Footer::decode(footer, self.start);
+        Ok((footer.map_err(|bad| bad_frame_at(self.path, at, bad))?, crc))
+    }
+
+    /// The footer at an offset, if it is the one that the manifest tells of.
+    fn expected(&self, at: u64, expected: &SegmentInfo) -> Result<Footer> {
+        match self.footer(at, Some(expected.id))? {
+            (footer, crc) if crc == expected.crc => Ok(footer),
+            _ => Err(Error::corrupt(self.path, at, "the footer's checksum differs")),
+        }
+    }
+
+    fn first(&self, expected: &SegmentInfo) -> Result<Footer> {
+        self.expected(HEADER_LEN, expected)
+    }
+}
+
+/// Of two errors about two copies the one that decides: what the system refuses now it may give later.
+fn worse(last: Error, first: Error) -> Error {
+    match (last, first) {
+        (io @ Error::Io { .. }, _) | (_, io @ Error::Io { .. }) => io,
+        (last, _) => last,
+    }
+}
+
+/// An error of a header whose version, as the footer says, is known. The footer has a checksum and the
+/// header has none: so it is the header that is wrong.
+fn of_known_version(path: &Path, error: Error) -> Error {
+    match error {
+        Error::UnsupportedVersion { .. } => {
+            Error::corrupt(path, 0, "the header's version is not the footer's")
+        }
+        error => error,
     }
 }
 

@@ -45,14 +45,6 @@ impl Segment {
         self.index()?.metrics()
     }
 
-    /// How many row groups a set has.
-    ///
-    /// # Errors
-    /// As [`Segment::columns`].
-    pub(crate) fn group_count(&self, set: u32) -> Result<usize> {
-        Ok(self.row_groups(set)?.len())
-    }
-
     /// The `index`-th row group of a set; `None` when it lies outside a range.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Sets: the values of their labels and where their row groups lie.
 
 use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
-use crate::segment::format::{GROUP_CRC_LEN, HEADER_LEN, LABELS_MAX};
+use crate::segment::format::{GROUP_CRC_LEN, GROUPS_START, LABELS_MAX};
 
 /// Where a row group lies, and what it refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) fn put(set: &SetRef, out: &mut Vec<u8>) {
     for value in &set.label_values {
         put_u64(out, u64::from(*value));
     }
-    let mut end = HEADER_LEN;
+    let mut end = GROUPS_START;
     for group in &set.groups {
         put_u64(out, group.offset.wrapping_sub(end));
         put_u64(out, u64::from(group.len));
@@ -82,7 +82,7 @@ impl<'a> SetEntry<'a> {
         if reader.rest().is_empty() {
             return Err(Malformed::Bytes("a set has no row group"));
         }
-        let mut end = HEADER_LEN;
+        let mut end = GROUPS_START;
         Ok(std::iter::from_fn(move || {
             if reader.rest().is_empty() {
                 return None;

@@ -17,7 +17,7 @@ use heapster_core::storage::{Column, Columns, Samples, Selector, Values};
 use heapster_core::{Labels, Matcher, MetricKind, Text, TimeRange, Timestamp, Value};
 use proptest::prelude::*;
 
-use super::format::{FOOTER_LEN, SECTIONS, TRAILER_LEN};
+use super::format::{DISTANCE, FOOTER_LEN, GROUPS_START, HEADER_LEN, SECTIONS, TRAILER_LEN};
 use super::*;
 use crate::chunk::{Effort, is_same_summary, summarize};
 use crate::codec::{hex_example, salted_crc32};
@@ -218,7 +218,7 @@ fn read_all(segment: &Segment) -> Result<Cells> {
         Ok(())
     })?;
     assert_eq!(cells, streamed);
-    segment.verify()?;
+    segment.verify_content()?;
     Ok(cells)
 }
 
@@ -435,8 +435,9 @@ proptest! {
         let (mut bytes, mut info) = write(&rows);
         let end = bytes.len() - (FOOTER_LEN + TRAILER_LEN) as usize;
         let original = open(&bytes, &info, false).unwrap();
-        bytes[24 + at.index(end - 24)] = to;
-        bytes[24 + at2.index(end - 24)] = to2;
+        let start = GROUPS_START as usize;
+        bytes[start + at.index(end - start)] = to;
+        bytes[start + at2.index(end - start)] = to2;
         fix_checksums(&original, &mut bytes, &mut info);
         if let Ok(segment) = open(&bytes, &info, false) {
             let _ = read_leniently(&segment);
@@ -456,7 +457,10 @@ fn read_leniently(segment: &Segment) -> Result<()> {
     let _ = segment.label_names(&all(), &[]);
     let _ = segment.column_names(&all(), &[]);
     for set in segment.select(&all())? {
-        let _ = rows_of(segment, set);
+        for rows in rows_of(segment, set).unwrap_or_default() {
+            // What a merge relies on.
+            assert!(rows.timestamps.is_sorted_by(|a, b| a < b));
+        }
     }
     let clocks = ClockCache::default();
     each_column(segment, &all(), |_, _, of_group| {
@@ -476,15 +480,23 @@ fn fix_checksums(original: &Segment, bytes: &mut [u8], info: &mut SegmentInfo) {
         bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
     }
     let footer = bytes.len() - (FOOTER_LEN + TRAILER_LEN) as usize;
-    for (index, place) in original.section_places().into_iter().enumerate() {
+    for (index, (section, place)) in SECTIONS.iter().zip(original.section_places()).enumerate() {
         let (start, end) = (place.0 as usize, (place.0 + place.1) as usize);
         let crc = salted_crc32(ID, place.0, &bytes[start..end]);
-        let slot = footer + 64 + 24 * index + 20;
+        let slot = footer + 64 + 36 * index + 20;
         bytes[slot..slot + 4].copy_from_slice(&crc.to_le_bytes());
+        if section.is_copied() {
+            // What somebody crafts is the same in both copies.
+            let copy = original.footer.copy(*section).offset;
+            bytes.copy_within(start..end, copy as usize);
+            let crc = salted_crc32(ID, copy, &bytes[start..end]);
+            bytes[slot + 12..slot + 16].copy_from_slice(&crc.to_le_bytes());
+        }
     }
     let trailer = footer + FOOTER_LEN as usize;
     let crc = salted_crc32(ID, footer as u64, &bytes[footer..trailer]);
     bytes[trailer + 4..trailer + 8].copy_from_slice(&crc.to_le_bytes());
+    bytes.copy_within(footer.., HEADER_LEN as usize);
     info.crc = crc;
 }
 
@@ -572,8 +584,8 @@ fn golden() -> (Vec<u8>, SegmentInfo) {
         id: ID,
         tier: 0,
         is_cold: false,
-        len: 779,
-        crc: 3_395_258_268,
+        len: 5220,
+        crc: 888_993_435,
         first: 1_700_000_000_000,
         last: 1_700_000_600_000,
         sets: 2,
@@ -591,23 +603,91 @@ fn a_segment_of_version_1_opens_for_ever() {
     }
 }
 
+/// All errors that a look at every byte finds.
+fn errors_of(segment: &Segment) -> Vec<Error> {
+    let mut errors = Vec::new();
+    segment.check_index(&mut |error| errors.push(error));
+    segment.check_groups(&mut |error| errors.push(error));
+    errors
+}
+
 #[test]
-fn any_changed_byte_of_a_file_is_found() {
+fn any_changed_byte_of_a_file_is_found_and_costs_a_row_group_at_most() {
     let (bytes, info) = golden();
-    open(&bytes, &info, false).unwrap();
+    let sound = open(&bytes, &info, false).unwrap();
+    let expected = read_all(&sound).unwrap();
+    let is_row_group = |at: usize| (GROUPS_START..sound.footer.groups_end).contains(&(at as u64));
+    let padding = sound.footer.padding();
+    let mut faults_at_open = 0;
     for at in 0..bytes.len() {
         for flip in [1, 0x80, 0xff] {
             let mut changed = bytes.clone();
             changed[at] ^= flip;
             for refuses_to_map in [false, true] {
-                let result = open(&changed, &info, refuses_to_map)
-                    .and_then(|segment| read_all(&segment).map(|_| ()));
-                assert!(
-                    matches!(result, Err(Error::Corrupt { .. })),
-                    "byte {at} ^ {flip}: {result:?}"
-                );
+                let segment = open(&changed, &info, refuses_to_map).unwrap();
+                let context = format!("byte {at} ^ {flip}: {:?}", segment.index_faults());
+                if is_row_group(at) {
+                    assert!(read_all(&segment).unwrap_err().is_corruption(), "{context}");
+                } else {
+                    assert!(read_all(&segment).unwrap() == expected, "{context}");
+                }
+                let [error] = &*errors_of(&segment) else { panic!("{context}") };
+                let Error::Corrupt { offset, .. } = error else { panic!("{error:?}") };
+                assert!(*offset <= at as u64, "{context}: {error}");
+                assert!(segment.verify().unwrap_err().is_corruption(), "{context}");
+                faults_at_open += segment.index_faults().len();
             }
         }
+    }
+    // Header, both footers, and the copy of each section that is read.
+    let sections: u64 = sound.section_places().iter().map(|(_, len)| len).sum();
+    let looked_at = GROUPS_START + sections + FOOTER_LEN + TRAILER_LEN;
+    assert_eq!(faults_at_open as u64, 6 * looked_at);
+    assert!(padding.1 > 0 && padding.1 < DISTANCE);
+}
+
+#[test]
+fn a_lost_stretch_as_long_as_a_sector_costs_the_row_groups_in_it_and_no_more() {
+    for rows in [golden_rows(), kubelet_rows(1, 3)] {
+        let (bytes, info) = write(&rows);
+        let sound = open(&bytes, &info, false).unwrap();
+        let groups = sound.group_places();
+        let expected = read_all(&sound).unwrap();
+        let len = DISTANCE as usize;
+        let step = 1 + bytes.len() / 60;
+        for start in (0..bytes.len()).step_by(step).chain([bytes.len() - 1]) {
+            let end = bytes.len().min(start + len);
+            for fill in [0_u8, 0xff] {
+                let mut changed = bytes.clone();
+                changed[start..end].fill(fill);
+                let segment = open(&changed, &info, false)
+                    .unwrap_or_else(|error| panic!("{fill} from byte {start}: {error}"));
+                let is_hit =
+                    |place: &(u64, u64)| place.0 < end as u64 && start as u64 <= place.0 + place.1;
+                if !groups.iter().any(is_hit) {
+                    assert!(read_all(&segment).unwrap() == expected, "from byte {start}");
+                }
+                assert!(!errors_of(&segment).is_empty() || changed == bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_damaged_copies_of_a_part_make_the_segment_unreadable() {
+    let (bytes, info) = golden();
+    let sound = open(&bytes, &info, false).unwrap();
+    let end = bytes.len() as u64;
+    let mut pairs = vec![(HEADER_LEN, end - FOOTER_LEN - TRAILER_LEN), (GROUPS_START - 1, end - 1)];
+    for section in SECTIONS.into_iter().filter(|section| section.is_copied()) {
+        pairs.push((sound.footer.copy(section).offset, sound.footer.place(section).offset));
+    }
+    for (first, last) in pairs {
+        let mut changed = bytes.clone();
+        changed[first as usize] ^= 1;
+        open(&changed, &info, false).unwrap();
+        changed[last as usize] ^= 1;
+        assert!(open(&changed, &info, false).unwrap_err().is_corruption(), "{first}, {last}");
     }
 }
 
@@ -645,11 +725,13 @@ fn a_cut_file_or_that_of_another_segment_is_refused() {
 fn a_file_of_a_later_version_is_named_as_such() {
     let (mut bytes, info) = write(&golden_rows());
     bytes[8] = 2;
-    let error = open(&bytes, &info, false).unwrap_err();
-    assert!(error.is_corruption(), "the footer still says version 1: {error:?}");
-    // A file whose end this program cannot read either is as new as it says.
+    let segment = open(&bytes, &info, false).unwrap();
+    let [fault] = segment.index_faults() else { panic!("the footer still says version 1") };
+    assert!(fault.is_corruption(), "{fault:?}");
+    // A file whose footers this program cannot read either is as new as it says.
     let end = bytes.len() - 1;
     bytes[end] ^= 1;
+    bytes[GROUPS_START as usize - 1] ^= 1;
     let error = open(&bytes, &info, false).unwrap_err();
     assert!(matches!(error, Error::UnsupportedVersion { found: 2, max: 1, .. }), "{error:?}");
     // So is one whose footer, with its checksum, says so.
@@ -699,8 +781,9 @@ fn an_empty_segment_opens() {
 fn the_worked_example_of_the_format_page_is_the_first_row_group() {
     let example = hex_example(include_str!("../../../docs/format/segment.md"));
     let (bytes, _) = golden();
-    assert_eq!(example, bytes[24..24 + example.len()]);
-    assert_eq!(example[..4], salted_crc32(ID, 24, &example[4..]).to_le_bytes());
+    let start = GROUPS_START as usize;
+    assert_eq!(example, bytes[start..start + example.len()]);
+    assert_eq!(example[..4], salted_crc32(ID, GROUPS_START, &example[4..]).to_le_bytes());
     let cells = row_group::all_cells(&example[4..], 8, 3).unwrap();
     for (cells, column) in cells.iter().zip(&golden_rows()[0].columns) {
         let mut values = Values::default();

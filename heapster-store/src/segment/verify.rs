@@ -13,7 +13,7 @@ use crate::chunk;
 use crate::codec::Malformed;
 use crate::error::{Error, Result};
 use crate::segment::Segment;
-use crate::segment::format::{FOOTER_LEN, HEADER_LEN, Section, TRAILER_LEN};
+use crate::segment::format::{FOOTER_LEN, GROUPS_START, Section, TRAILER_LEN};
 use crate::segment::postings::PostingsBuilder;
 
 impl Segment {
@@ -22,10 +22,23 @@ impl Segment {
     /// # Errors
     /// The first damage found, as [`Segment::rows`].
     pub(crate) fn verify(&self) -> Result<()> {
+        let mut damage = None;
+        self.check_index(&mut |error| {
+            damage.get_or_insert(error);
+        });
+        damage.map_or(Ok(()), Err)?;
+        self.verify_content()
+    }
+
+    /// As [`Segment::verify`], but does not look at what is read from its other copy.
+    ///
+    /// # Errors
+    /// As [`Segment::verify`].
+    pub(crate) fn verify_content(&self) -> Result<()> {
         self.verify_lists()?;
         let mut samples = 0_u64;
         let mut groups = 0_u64;
-        let mut next = HEADER_LEN;
+        let mut next = GROUPS_START;
         let mut previous: Option<Labels> = None;
         let (mut first, mut last) = (i64::MAX, i64::MIN);
         for set in 0..self.sets() {
@@ -90,6 +103,19 @@ impl Segment {
             }
             previous = Some(symbol.into());
         }
+        if self.postings_of_sets()? != self.section(Section::Postings) {
+            let malformed = Malformed::Bytes("the postings are not those of the sets");
+            return Err(self.malformed(Section::Postings, malformed));
+        }
+        let mut times = Vec::new();
+        for clock in 0..index.clocks.len() {
+            self.decode_clock(clock, &mut times)?;
+        }
+        Ok(())
+    }
+    /// The section of postings, made of the sets.
+    pub(super) fn postings_of_sets(&self) -> Result<Vec<u8>> {
+        let index = self.index()?;
         let mut postings = PostingsBuilder::default();
         for set in 0..self.sets() {
             let (names, values) = index.label_ranks(set)?;
@@ -102,16 +128,6 @@ impl Segment {
                 Ok(())
             })?;
         }
-        let mut expected = Vec::new();
-        let fits = postings.finish(&mut expected).is_some();
-        if !fits || expected != self.section(Section::Postings) {
-            let malformed = Malformed::Bytes("the postings are not those of the sets");
-            return Err(self.malformed(Section::Postings, malformed));
-        }
-        let mut times = Vec::new();
-        for clock in 0..index.clocks.len() {
-            self.decode_clock(clock, &mut times)?;
-        }
-        Ok(())
+        Ok(postings.to_bytes())
     }
 }

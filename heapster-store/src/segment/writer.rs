@@ -1,4 +1,5 @@
-//! [`SegmentWriter`]: writes a segment front to back, row groups first, then the index.
+//! [`SegmentWriter`]: writes a segment front to back, row groups first, then the index, and last what
+//! stands at the front: the first copy of the footer.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ use crate::planted::{self, Bug};
 use crate::rows::SetRows;
 use crate::segment::clocks::ClocksBuilder;
 use crate::segment::format::{
-    self, Footer, GROUP_CELLS_MAX, GROUP_COLUMNS_MAX, GROUP_CRC_LEN, LABELS_MAX, Place, SECTIONS,
-    Section,
+    self, Footer, GROUP_CELLS_MAX, GROUP_COLUMNS_MAX, GROUP_CRC_LEN, GROUPS_START, HEADER_LEN,
+    LABELS_MAX, Layout, Place, SECTIONS, Section,
 };
 use crate::segment::lists::{self, ColumnRef};
 use crate::segment::postings::PostingsBuilder;
@@ -77,7 +78,7 @@ impl<'a> SegmentWriter<'a> {
             id,
             tier,
             effort,
-            buffer: format::header(id, tier),
+            buffer: front(id, tier),
             buffer_offset: 0,
             symbols: HashMap::new(),
             label_names: HashMap::new(),
@@ -230,15 +231,32 @@ impl<'a> SegmentWriter<'a> {
     /// [`Error::TooLarge`], [`Error::Io`] and [`Error::DiskFull`].
     pub(crate) fn finish(mut self) -> Result<SegmentInfo> {
         let groups_end = self.offset();
-        let mut places = [Place::default(); SECTIONS.len()];
-        for (section, bytes) in SECTIONS.into_iter().zip(self.sections()?) {
-            let offset = self.offset();
-            let crc = salted_crc32(self.id, offset, &bytes);
-            if let Some(place) = places.get_mut((section as usize).wrapping_sub(1)) {
-                *place = Place { offset, len: bytes.len() as u64, crc };
+        let sections = self.sections()?;
+        let layout = Layout::new(groups_end, sections.each_ref().map(|bytes| bytes.len() as u64));
+        let place = |(offset, bytes): (u64, &Vec<u8>)| Place {
+            offset,
+            len: bytes.len() as u64,
+            crc: salted_crc32(self.id, offset, bytes),
+        };
+        let (mut places, mut copies) = ([Place::default(); _], [Place::default(); _]);
+        for (slot, at) in places.iter_mut().zip(layout.sections.into_iter().zip(&sections)) {
+            *slot = place(at);
+        }
+        let of_copies = SECTIONS.iter().zip(layout.copies.into_iter().zip(&sections));
+        for (slot, (section, at)) in copies.iter_mut().zip(of_copies) {
+            if section.is_copied() {
+                *slot = place(at);
             }
-            self.buffer.extend_from_slice(&bytes);
-            self.write_buffer()?;
+        }
+        // The copies, then the postings, then the sections.
+        for (is_copied, zeros) in [(true, 0), (false, 0), (true, layout.padding.1)] {
+            self.buffer.resize(self.buffer.len().saturating_add(zeros as usize), 0);
+            for (section, bytes) in SECTIONS.iter().zip(&sections) {
+                if section.is_copied() == is_copied {
+                    self.buffer.extend_from_slice(bytes);
+                    self.write_buffer()?;
+                }
+            }
         }
         let is_empty = self.sets.is_empty();
         let footer = Footer {
@@ -252,12 +270,15 @@ impl<'a> SegmentWriter<'a> {
             groups: self.groups,
             groups_end,
             sections: places,
+            copies,
         };
-        let bytes = footer.encode();
+        let mut bytes = footer.encode();
         let crc = salted_crc32(self.id, self.offset(), &bytes);
+        bytes.extend_from_slice(&format::trailer(crc));
         self.buffer.extend_from_slice(&bytes);
-        self.buffer.extend_from_slice(&format::trailer(crc));
         self.write_buffer()?;
+        write_all_at(&*self.file, &bytes, HEADER_LEN)
+            .map_err(|error| Error::io("write", &self.path, error))?;
         if !planted::has(Bug::SegmentNotSynced) {
             self.file.sync().map_err(|error| Error::io("sync", &self.path, error))?;
         }
@@ -340,6 +361,13 @@ impl<'a> SegmentWriter<'a> {
     fn too_large(&self, what: &'static str, max: u64) -> Error {
         Error::TooLarge { path: self.path.clone(), what, max }
     }
+}
+
+/// What a file begins with while it is written: the header, and room for the footer's first copy.
+fn front(id: u64, tier: u8) -> Vec<u8> {
+    let mut front = format::header(id, tier);
+    front.resize(GROUPS_START as usize, 0);
+    front
 }
 
 /// The postings of sets whose symbols are ranks.

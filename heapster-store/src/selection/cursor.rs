@@ -61,7 +61,7 @@ impl ColumnCursor for Cursor<'_> {
         let mut current = self.current();
         let Some(first) = current.next() else { return Ok(None) };
         if is_alone {
-            return self.set.run(first, self.column).map(Some);
+            return Ok(Some(self.set.run(first, self.column)));
         }
         let mut run = self.set.bounds(first);
         for part in current {
@@ -76,26 +76,24 @@ impl ColumnCursor for Cursor<'_> {
             *into = Samples::default();
             return Ok(());
         };
-        let Some(second) = parts.next() else { return self.set.decode(first, self.column, into) };
+        let Some(second) = parts.next() else {
+            self.set.decode(first, self.column, into);
+            return Ok(());
+        };
         let mut cells: Vec<(i64, u64, Value)> = Vec::new();
-        let mut failure = None;
         for part in [first, second].into_iter().chain(parts) {
             let rank = u64::from(part.source);
-            match self.set.decode(part, self.column, into) {
-                Ok(()) => {
-                    cells.extend(into.iter().map(|(at, value)| (at.as_millis(), rank, value)));
-                }
-                Err(error) => failure = Some(error),
-            }
+            self.set.decode(part, self.column, into);
+            cells.extend(into.iter().map(|(at, value)| (at.as_millis(), rank, value)));
         }
         *into = latest_of_each_time(cells);
-        failure.map_or(Ok(()), Err)
+        Ok(())
     }
 
     fn count(&mut self) -> Result<u64, StorageError> {
         let mut parts = self.current();
         if let (Some(part), None) = (parts.next(), parts.next())
-            && let Some(count) = self.set.count(part, self.column)?
+            && let Some(count) = self.set.count(part, self.column)
         {
             return Ok(count);
         }

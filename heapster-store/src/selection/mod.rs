@@ -24,18 +24,21 @@ use heapster_core::storage::{
 use heapster_core::{Labels, TimeRange, Timestamp, Value};
 use parking_lot::Mutex;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::head::FoundHeadSet;
+use crate::quarantine::Losses;
 use crate::segment::{ClockCache, Found, GroupColumn, Hidden, RowGroup, Segment};
 use crate::snapshot::View;
 use columns::ColumnLists;
 use cursor::{Cursor, next_run};
 
-/// Finds the sets of a view as of batch `seq`, ordered by labels.
+/// Finds the sets of a view as of batch `seq`, ordered by labels. What of them cannot be read later is
+/// left out and noted with the losses.
 pub(crate) fn select(
     view: &View,
     seq: u64,
     selector: &Selector,
+    losses: &Arc<Losses>,
 ) -> Result<Vec<Arc<dyn SelectedSet>>> {
     let mut builder = Builder::new(selector);
     let mut sources = Vec::new();
@@ -59,7 +62,7 @@ pub(crate) fn select(
     } else {
         merge::merge(&sources, |places| builder.add(&sources, places))?;
     }
-    Ok(builder.finish(sources, selector.range, seq))
+    Ok(builder.finish(sources, selector.range, seq, losses))
 }
 
 /// Where sets come from.
@@ -94,6 +97,7 @@ struct Selection {
     /// Set by set; those of a set in the order of their first time, then of their rank.
     parts: Vec<Part>,
     clocks: ClockCache,
+    losses: Arc<Losses>,
 }
 
 /// A source that is read from.
@@ -189,7 +193,7 @@ impl SelectedSet for Selected {
         let mut samples = Samples::default();
         if let [part] = self.parts() {
             return match self.has(part, column) {
-                true => self.last_of(part, column, &mut samples),
+                true => Ok(self.last_of(part, column, &mut samples)),
                 false => Ok(None),
             };
         }
@@ -202,7 +206,7 @@ impl SelectedSet for Selected {
         for (parts, is_alone) in runs.into_iter().rev() {
             let part = &self.parts()[parts.start];
             let last = match is_alone {
-                true => self.last_of(part, column, &mut samples)?,
+                true => self.last_of(part, column, &mut samples),
                 false => {
                     Cursor::at(self, column, parts).decode(&mut samples)?;
                     samples.iter().next_back()
@@ -255,38 +259,49 @@ impl Selected {
     }
 
     /// The run that a part is by itself.
-    fn run(&self, part: &Part, column: usize) -> Result<Run, StorageError> {
+    fn run(&self, part: &Part, column: usize) -> Run {
         match self.group_column(part, column) {
             Some((column, hidden)) if !hidden.iter().any(|one| one.touches(column.group)) => {
                 let Selection { range, clocks, .. } = &*self.selection;
-                column.run(range, clocks).map_err(StorageError::new)
+                let run = column.run(range, clocks);
+                self.unless_lost(&column, run).unwrap_or_else(|| self.bounds(part))
             }
-            _ => Ok(self.bounds(part)),
+            _ => self.bounds(part),
         }
+    }
+
+    /// What was read of a row group; `None`, and a note, when it could not be read.
+    fn unless_lost<T>(&self, column: &GroupColumn<'_>, read: Result<T, Error>) -> Option<T> {
+        read.inspect_err(|error| self.selection.losses.note(column.segment, column.group, error))
+            .ok()
     }
 
     /// How many samples a part has, if that is known without decoding.
-    fn count(&self, part: &Part, column: usize) -> Result<Option<u64>, StorageError> {
+    fn count(&self, part: &Part, column: usize) -> Option<u64> {
         match self.group_column(part, column) {
             Some((column, hidden)) if !hidden.iter().any(|one| one.touches(column.group)) => {
                 let Selection { range, clocks, .. } = &*self.selection;
-                column.count(range, clocks).map(Some).map_err(StorageError::new)
+                let count = column.count(range, clocks);
+                Some(self.unless_lost(&column, count).unwrap_or(0))
             }
-            _ => Ok(None),
+            _ => None,
         }
     }
 
-    fn decode(&self, part: &Part, column: usize, into: &mut Samples) -> Result<(), StorageError> {
+    fn decode(&self, part: &Part, column: usize, into: &mut Samples) {
         let Selection { range, clocks, .. } = &*self.selection;
         if let Some((column, hidden)) = self.group_column(part, column) {
-            column.decode(range, clocks, into).map_err(StorageError::new)?;
+            let decoded = column.decode(range, clocks, into);
+            if self.unless_lost(&column, decoded).is_none() {
+                *into = Samples::default();
+                return;
+            }
             for one in hidden.iter().filter(|one| one.touches(column.group)) {
                 remove(into, &one.range);
             }
         } else if let Rows::Head(found) = &part.rows {
             *into = self.decode_head(part.source, found, column);
         }
-        Ok(())
     }
 
     fn decode_head(&self, source: u32, found: &FoundHeadSet, column: usize) -> Samples {
@@ -314,15 +329,16 @@ impl Selected {
         part: &Part,
         column: usize,
         samples: &mut Samples,
-    ) -> Result<Option<(Timestamp, Value)>, StorageError> {
+    ) -> Option<(Timestamp, Value)> {
         match self.group_column(part, column) {
             Some((column, hidden)) if !hidden.iter().any(|one| one.touches(column.group)) => {
                 let Selection { range, clocks, .. } = &*self.selection;
-                column.last(range, clocks, &mut samples.values).map_err(StorageError::new)
+                let last = column.last(range, clocks, &mut samples.values);
+                self.unless_lost(&column, last).flatten()
             }
             _ => {
-                self.decode(part, column, samples)?;
-                Ok(samples.iter().next_back())
+                self.decode(part, column, samples);
+                samples.iter().next_back()
             }
         }
     }
@@ -463,7 +479,13 @@ impl<'a> Builder<'a> {
         number
     }
 
-    fn finish(self, sources: Vec<Source>, range: TimeRange, seq: u64) -> Vec<Arc<dyn SelectedSet>> {
+    fn finish(
+        self,
+        sources: Vec<Source>,
+        range: TimeRange,
+        seq: u64,
+        losses: &Arc<Losses>,
+    ) -> Vec<Arc<dyn SelectedSet>> {
         let place = |source: Source| match source.sets {
             SourceSets::Segment { segment, .. } => {
                 Place::Segment { segment, hidden: source.hidden }
@@ -477,6 +499,7 @@ impl<'a> Builder<'a> {
             layouts: self.layouts,
             parts: self.parts,
             clocks: ClockCache::default(),
+            losses: Arc::clone(losses),
         });
         let mut start = 0;
         let set = |(end, columns): (usize, u32)| -> Arc<dyn SelectedSet> {

@@ -5,19 +5,23 @@
 //! meanwhile has a higher number and makes the output stale.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 
 use heapster_core::series::is_time_column;
 use heapster_core::storage::{
-    Aggregates, Bucket, BucketCursor, BucketSelector, BucketSet, Column, Columns, StorageError,
-    raw_buckets,
+    Aggregates, Bucket, BucketCursor, BucketSelector, BucketSet, Column, Columns, STEP_MAX,
+    Snapshot, StorageError, raw_buckets,
 };
 use heapster_core::{Labels, TimeRange, Timestamp};
 
 use crate::chunk::Effort;
-use crate::error::{Error, Result, with_causes};
+use crate::error::{Error, Result};
 use crate::flush::RETRY_WAIT;
+use crate::maintenance::Upkeep;
 use crate::manifest::Manifest;
+use crate::paths::Paths;
+use crate::quarantine::Losses;
 use crate::recovery::range_of;
 use crate::rows::{ColumnRows, SetRows};
 use crate::segment::{Segment, SegmentInfo, SegmentWriter};
@@ -28,6 +32,7 @@ use crate::tier::TierState;
 use crate::tier::columns::{self, Part};
 use crate::tier::plan::Span;
 use crate::tier::read::{TierSet, find_sets};
+use crate::tier::stale::mark_stale_in;
 use crate::tier::units::{Unit, next_unit, settled};
 use crate::tombstone::Tombstone;
 
@@ -73,13 +78,14 @@ impl Store {
 
     fn roll_up_once(&self) -> Result<RollUpReport> {
         self.check_poison()?;
-        if self.is_stopped() || self.next_job(&self.current_view()).is_none() {
+        if self.is_stopped() {
             return Ok(RollUpReport::default());
         }
         let job = {
             let mut upkeep = self.upkeep.lock();
+            self.mark_damaged_buckets(&mut upkeep)?;
             let view = self.current_view();
-            let Some((state, unit)) = self.next_job(&view) else {
+            let Some((state, unit)) = self.next_job(&upkeep, &view) else {
                 return Ok(RollUpReport::default());
             };
             let id = upkeep.manifest.next_segment;
@@ -93,14 +99,29 @@ impl Store {
         };
         self.make_dir(job.state.tier)?;
         let mut report = RollUpReport::default();
-        let Some(output) = self.write_buckets(&job, &mut report)? else {
+        let losses = JobLosses::new(&job.view);
+        let Some(output) = self.write_buckets(&job, &losses, &mut report)? else {
             return Ok(RollUpReport::default());
         };
-        self.commit_buckets(&job, &output, report)
+        self.commit_buckets(&job, &losses, &output, report)
+    }
+
+    /// Lets the buckets that somebody could not read be built again.
+    fn mark_damaged_buckets(&self, upkeep: &mut Upkeep) -> Result<()> {
+        let quarantine = Arc::clone(&self.current_view().quarantine);
+        let hits = quarantine.take_tier_hits();
+        if hits.is_empty() {
+            return Ok(());
+        }
+        let mut manifest = upkeep.manifest.clone();
+        for hit in &hits {
+            mark_stale_in(&mut manifest, hit.tier, hit.range);
+        }
+        self.publish(upkeep, manifest, Vec::new()).inspect_err(|_| quarantine.put_tier_hits(hits))
     }
 
     /// What is due first: new days before those to be built again.
-    fn next_job(&self, view: &View) -> Option<(TierState, Unit)> {
+    fn next_job(&self, upkeep: &Upkeep, view: &View) -> Option<(TierState, Unit)> {
         let raw = || view.segments.iter().map(|segment| segment.info());
         let newest = raw().map(|info| info.last).max().map(Timestamp::from_millis);
         let newest = newest.into_iter().chain(self.newest_believed()).min()?;
@@ -108,7 +129,8 @@ impl Store {
         let is_grown = |state: &&TierState| {
             self.options.tiers.iter().any(|tier| tier.resolution == state.resolution)
         };
-        let states = || view.tiers.iter().filter(is_grown);
+        let states = upkeep.states_to_build();
+        let states = || states.iter().filter(is_grown);
         let unit = |state: &TierState| Some((state.clone(), next_unit(state, raw(), settled)?));
         let is_new =
             |(state, unit): &(TierState, Unit)| unit.built.start >= state.built_to.as_millis();
@@ -131,15 +153,18 @@ impl Store {
     fn write_buckets(
         &self,
         job: &Job,
+        losses: &JobLosses,
         report: &mut RollUpReport,
     ) -> Result<Option<Vec<Arc<Segment>>>> {
         let tier = job.state.tier;
         let write = |report: &mut RollUpReport| {
             let mut writer = self.create_segment(tier, job.id, Effort::Fast)?;
             let is_stopped = || self.is_stopped() || self.check_poison().is_err();
-            if !build(job, &mut writer, report, &is_stopped)? {
+            if !build(job, &mut writer, losses, report, &is_stopped)? {
                 return Ok(None);
             }
+            losses.refuse_unavailable(&self.paths)?;
+            losses.add_to(report);
             if report.buckets == 0 {
                 return Ok(Some(Vec::new()));
             }
@@ -170,6 +195,7 @@ impl Store {
     fn commit_buckets(
         &self,
         job: &Job,
+        losses: &JobLosses,
         output: &[Arc<Segment>],
         mut report: RollUpReport,
     ) -> Result<RollUpReport> {
@@ -193,6 +219,12 @@ impl Store {
         state.mark_built(built);
         for range in changes_since(&upkeep.manifest, job.id) {
             state.mark_stale(range);
+        }
+        // Buckets without some of their samples do not say what raw samples would.
+        for damage in losses.raw().damage() {
+            state.mark_stale(damage.range);
+            let until = damage.range.end.saturating_add(STEP_MAX);
+            upkeep.blocked.push((state.tier, TimeRange::new(damage.range.start, until)));
         }
         manifest.segments.retain(|segment| !old.contains(&segment.id));
         manifest.add(output);
@@ -222,6 +254,44 @@ fn changes_since(manifest: &Manifest, id: u64) -> impl Iterator<Item = TimeRange
     came.chain(went)
 }
 
+/// What could not be read while a job was done.
+struct JobLosses {
+    /// What is in memory only is not built: a power cut could take it.
+    flushed: StoreSnapshot,
+    old: Arc<Losses>,
+}
+
+impl JobLosses {
+    fn new(view: &View) -> Self {
+        let flushed = View { heads: Vec::new(), ..view.clone() };
+        let flushed = StoreSnapshot::new(Arc::new(flushed), u64::MAX);
+        Self { flushed, old: Arc::new(Losses::new(Arc::clone(&view.quarantine))) }
+    }
+
+    /// The raw samples.
+    fn raw(&self) -> &StoreSnapshot {
+        &self.flushed
+    }
+
+    /// What the system refuses to read now may be there later, so nothing is built without it.
+    fn refuse_unavailable(&self, paths: &Paths) -> Result<()> {
+        if !self.raw().losses().has_unavailable() && !self.old.has_unavailable() {
+            return Ok(());
+        }
+        let reason =
+            self.raw().damage().into_iter().chain(self.old.list()).map(|d| d.reason).next();
+        let source = io::Error::other(reason.unwrap_or_default());
+        Err(Error::Io { op: "read", path: paths.segments_dir(), source })
+    }
+
+    fn add_to(&self, report: &mut RollUpReport) {
+        report.damaged_runs += self.raw().losses().count();
+        report.damaged_buckets += self.old.count();
+        let mut all = self.raw().damage().into_iter().chain(self.old.list());
+        report.damage = report.damage.take().or_else(|| all.next().map(|damage| damage.reason));
+    }
+}
+
 /// What a window has of one label set.
 #[derive(Default)]
 struct Sources {
@@ -233,6 +303,7 @@ struct Sources {
 fn build(
     job: &Job,
     writer: &mut SegmentWriter<'_>,
+    losses: &JobLosses,
     report: &mut RollUpReport,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<bool> {
@@ -243,16 +314,14 @@ fn build(
         bucket: Some(job.state.resolution),
         aggregates: Aggregates::ALL,
     };
-    // What is in memory only is not built: a power cut could take it.
-    let flushed = View { heads: Vec::new(), ..View::clone(&job.view) };
-    let snapshot = StoreSnapshot::new(Arc::new(flushed), u64::MAX);
     let mut sets: BTreeMap<Labels, Sources> = BTreeMap::new();
-    for raw in raw_buckets(&snapshot, &of(job.unit.built)).map_err(own_error)? {
+    for raw in raw_buckets(losses.raw(), &of(job.unit.built)).map_err(own_error)? {
         let labels = raw.labels().clone();
         sets.entry(labels).or_default().raw = Some(raw);
     }
     let old = job.old.clone();
-    for old in find_sets(&job.state, old, &job.view.tombstones, &of(job.unit.window))? {
+    let (tombstones, window) = (&job.view.tombstones, of(job.unit.window));
+    for old in find_sets(&job.state, old, tombstones, &window, &losses.old)? {
         let labels = old.labels().clone();
         sets.entry(labels).or_default().old = Some(Arc::new(old));
     }
@@ -298,7 +367,7 @@ fn build_set(
         let end = window.end.min(start.saturating_add(step));
         let mut filled: Vec<(&Column, Vec<Bucket>)> = Vec::with_capacity(mergers.len());
         for (column, merger) in &mut mergers {
-            let buckets = merger.take_before(end, report)?;
+            let buckets = merger.take_before(end)?;
             if !buckets.is_empty() {
                 filled.push((column, buckets));
             }
@@ -371,9 +440,9 @@ impl<'a> Merger<'a> {
     }
 
     /// The buckets that start before a moment and were not taken yet.
-    fn take_before(&mut self, end: i64, report: &mut RollUpReport) -> Result<Vec<Bucket>> {
-        let new = self.new.take_before(end, &mut report.damaged_runs, &mut report.damage)?;
-        let mut old = self.old.take_before(end, &mut report.damaged_buckets, &mut report.damage)?;
+    fn take_before(&mut self, end: i64) -> Result<Vec<Bucket>> {
+        let new = self.new.take_before(end)?;
+        let mut old = self.old.take_before(end)?;
         old.retain(|bucket| {
             let start = bucket.start.as_millis();
             let is_built = self.built.start <= start && start < self.built.end;
@@ -389,26 +458,12 @@ impl<'a> Merger<'a> {
 }
 
 impl Ready<'_> {
-    fn take_before(
-        &mut self,
-        end: i64,
-        damaged: &mut u64,
-        damage: &mut Option<String>,
-    ) -> Result<Vec<Bucket>> {
+    fn take_before(&mut self, end: i64) -> Result<Vec<Bucket>> {
         while self.buckets.last().is_none_or(|last| last.start.as_millis() < end)
             && let Some(cursor) = &mut self.cursor
         {
-            match cursor.step(&mut self.buckets) {
-                Ok(Some(_)) => {}
-                Ok(None) => self.cursor = None,
-                Err(error) => {
-                    let error = own_error(error);
-                    if !error.is_corruption() {
-                        return Err(error);
-                    }
-                    *damaged += 1;
-                    damage.get_or_insert_with(|| with_causes(&error));
-                }
+            if cursor.step(&mut self.buckets).map_err(own_error)?.is_none() {
+                self.cursor = None;
             }
         }
         let taken = self.buckets.partition_point(|bucket| bucket.start.as_millis() < end);
@@ -423,7 +478,7 @@ fn own_error(error: StorageError) -> Error {
         Err(other) => Error::Io {
             op: "read",
             path: std::path::PathBuf::new(),
-            source: std::io::Error::other(other),
+            source: io::Error::other(other),
         },
     }
 }

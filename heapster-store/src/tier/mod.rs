@@ -19,7 +19,7 @@ use heapster_core::{TimeRange, Timestamp};
 pub(crate) use columns::MARK;
 pub(crate) use ladder::{check, reconcile};
 pub(crate) use read::select_buckets;
-pub(crate) use stale::{limits_of, mark_stale_in, oldest_needed};
+pub(crate) use stale::{blocked_by, limits_of, mark_stale_in, oldest_needed};
 
 /// How far a tier is built, as the manifest remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use heapster_core::storage::{
 use heapster_core::{Labels, Text, TimeRange, Timestamp};
 
 use crate::error::Result;
+use crate::quarantine::Losses;
 use crate::segment::{GroupReader, Segment};
 use crate::snapshot::{StoreSnapshot, View};
 use crate::tier::TierState;
@@ -42,7 +43,7 @@ pub(crate) fn select_buckets(
                     // Should the range cut its first bucket, nothing finer is kept.
                     of_piece.range.start = state.bucket_of(of_piece.range.start);
                 }
-                tier_buckets(view, state, &of_piece).map_err(StorageError::new)?
+                tier_buckets(snapshot, view, state, &of_piece).map_err(StorageError::new)?
             }
         };
         // Buckets that are those asked for need not be joined.
@@ -114,22 +115,25 @@ fn plan_for(view: &View, selector: &BucketSelector) -> Plan {
 
 /// The sets of a tier with its own buckets that start in a range.
 fn tier_buckets(
+    snapshot: &StoreSnapshot,
     view: &View,
     state: &TierState,
     selector: &BucketSelector,
 ) -> Result<Vec<Arc<dyn BucketSet>>> {
     let mut segments: Vec<_> = view.rollups_of(state).cloned().collect();
     segments.sort_by_key(|segment| segment.info().first);
-    let found = find_sets(state, segments, &view.tombstones, selector)?;
+    let found = find_sets(state, segments, &view.tombstones, selector, snapshot.losses())?;
     Ok(found.into_iter().map(|set| -> Arc<dyn BucketSet> { Arc::new(set) }).collect())
 }
 
-/// The sets of some segments of one tier, given in order of time.
+/// The sets of some segments of one tier, given in order of time. What of them cannot be read later is
+/// left out and noted with the losses.
 pub(super) fn find_sets(
     state: &TierState,
     segments: Vec<Arc<Segment>>,
     tombstones: &[Tombstone],
     selector: &BucketSelector,
+    losses: &Arc<Losses>,
 ) -> Result<Vec<TierSet>> {
     let columns = match &selector.columns {
         Columns::Named(name) => Columns::Named(Part::Count.name_for(name)),
@@ -171,6 +175,7 @@ pub(super) fn find_sets(
                 range,
                 bucket: state.resolution - Duration::from_millis(1),
                 wanted: selector.aggregates,
+                losses: Arc::clone(losses),
             });
         }
         of_segments.push(found);
@@ -238,6 +243,7 @@ pub(super) struct TierSet {
     /// From the first to the last moment of a bucket.
     bucket: Duration,
     wanted: Aggregates,
+    losses: Arc<Losses>,
 }
 
 impl TierSet {
@@ -282,17 +288,22 @@ impl BucketCursor for TierCursor<'_> {
     fn step(&mut self, into: &mut Vec<Bucket>) -> Result<Option<usize>, StorageError> {
         while let Some(part) = self.set.parts.get(self.part) {
             let segment = &part.file.segment;
-            if self.group >= segment.group_count(part.number).map_err(StorageError::new)? {
+            let groups = segment.row_groups(part.number).map_err(StorageError::new)?;
+            let Some(group) = groups.get(self.group) else {
                 (self.part, self.group) = (self.part + 1, 0);
                 continue;
-            }
-            let group = self.group;
-            // Before it is read, so that a damaged one is passed over.
+            };
+            let index = self.group;
             self.group += 1;
-            let read = segment.row_group(part.number, group, &self.set.range);
-            if let Some(group) = read.map_err(StorageError::new)? {
-                let read = self.read(part, &group, into).map_err(StorageError::new)?;
-                return Ok(Some(read));
+            let read = segment.row_group(part.number, index, &self.set.range);
+            let read = read.and_then(|opened| match opened {
+                Some(opened) => self.read(part, &opened, into).map(Some),
+                None => Ok(None),
+            });
+            match read {
+                Ok(None) => {}
+                Ok(Some(read)) => return Ok(Some(read)),
+                Err(error) => self.set.losses.note(segment, group, &error),
             }
         }
         Ok(None)

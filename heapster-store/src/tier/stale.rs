@@ -6,8 +6,11 @@ use heapster_core::{TimeRange, Timestamp};
 use crate::manifest::Manifest;
 use crate::options::TierOptions;
 use crate::planted::{self, Bug};
+use crate::recovery::range_of;
 use crate::retention::Limits;
+use crate::segment::SegmentInfo;
 use crate::tier::TierState;
+use crate::tier::units::windows_around;
 
 /// Ranges of a list; beyond that the nearest are joined.
 const RANGES_MAX: usize = 64;
@@ -20,11 +23,21 @@ pub(crate) fn mark_stale_in(manifest: &mut Manifest, tier: u8, range: TimeRange)
     }
 }
 
+/// The ranges of tiers that must not be built again while some segments cannot be read: the windows
+/// of these. Their buckets would be there twice once the segments are back.
+pub(crate) fn blocked_by(manifest: &Manifest, unavailable: &[SegmentInfo]) -> Vec<(u8, TimeRange)> {
+    let of_tier = |info: &SegmentInfo| {
+        let state = manifest.tiers.iter().find(|state| state.tier == info.tier)?;
+        Some((info.tier, windows_around(state.resolution, range_of(info))))
+    };
+    unavailable.iter().filter_map(of_tier).collect()
+}
+
 /// The moment from which on raw samples must not be dropped, since a tier of the ladder has not
 /// taken them yet.
-pub(crate) fn oldest_needed(manifest: &Manifest, ladder: &[TierOptions]) -> Timestamp {
+pub(crate) fn oldest_needed(states: &[TierState], ladder: &[TierOptions]) -> Timestamp {
     let is_grown = |state: &&TierState| ladder.iter().any(|t| t.resolution == state.resolution);
-    let needed = manifest.tiers.iter().filter(is_grown).flat_map(|state| {
+    let needed = states.iter().filter(is_grown).flat_map(|state| {
         let stale = state.stale.iter().map(|range| range.start);
         stale.chain([state.built_to])
     });
@@ -54,7 +67,7 @@ impl TierState {
     }
 
     /// The buckets of a range were built again.
-    pub(super) fn mark_built(&mut self, range: TimeRange) {
+    pub(crate) fn mark_built(&mut self, range: TimeRange) {
         let mut left = Vec::with_capacity(self.stale.len() + 1);
         for stale in &self.stale {
             let before = Timestamp::from_millis(range.start.as_millis().saturating_sub(1));

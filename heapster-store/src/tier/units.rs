@@ -4,7 +4,9 @@
 //! each has a few hundred buckets of a column. A unit is some days of one window: its segment is
 //! written anew, with what it had and the new days.
 
-use heapster_core::Timestamp;
+use std::time::Duration;
+
+use heapster_core::{TimeRange, Timestamp};
 
 use crate::segment::SegmentInfo;
 use crate::tier::TierState;
@@ -31,6 +33,12 @@ pub(super) struct Unit {
 fn window_of(resolution: i64) -> i64 {
     let is_enough = |days: &&i64| **days * DAY >= WINDOW_BUCKETS * resolution;
     WINDOWS.iter().find(is_enough).unwrap_or(&WINDOWS[WINDOWS.len() - 1]) * DAY
+}
+
+/// The windows of a tier that a range has a part of.
+pub(super) fn windows_around(resolution: Duration, range: TimeRange) -> TimeRange {
+    let window = window_of(resolution.as_millis() as i64);
+    Span::of(range).grown_to(window).range()
 }
 
 /// The next unit of a tier. `raw` are the raw segments; no more samples are expected before
@@ -63,18 +71,14 @@ pub(super) fn next_unit<'a>(
 }
 
 /// Where the settled time lies when the newest flushed sample and the clock say this.
-pub(super) fn settled(newest: Timestamp, now: Timestamp, late: std::time::Duration) -> i64 {
+pub(super) fn settled(newest: Timestamp, now: Timestamp, late: Duration) -> i64 {
     // A source that went silent must not keep its last day from being built.
-    let silent = now.saturating_sub(std::time::Duration::from_millis(DAY.cast_unsigned()));
+    let silent = now.saturating_sub(Duration::from_millis(DAY.cast_unsigned()));
     newest.max(silent).saturating_sub(late).as_millis()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use heapster_core::TimeRange;
-
     use super::*;
 
     const HOUR: i64 = 3_600_000;

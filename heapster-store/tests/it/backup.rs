@@ -323,15 +323,15 @@ fn a_damaged_segment_is_told_copied_as_it_is_and_does_not_replace_a_sound_copy()
     let store = filled(&vfs, &clock);
     let [first, second] = &*segments_of(&vfs, DIR) else { panic!("two segments") };
     // A byte of a row group, which opening does not look at.
-    vfs.flip_bit(first, 30, 1).unwrap();
+    vfs.flip_bit(first, 330, 1).unwrap();
     let report = back_up(&vfs).unwrap();
     assert_eq!((report.segments_copied, report.damaged.len()), (2, 1));
     assert!(report.damaged[0].range.is_some() && report.damaged[0].reason.contains("row group"));
     let copy = &segments_of(&vfs, BACKUP)[0];
     assert_eq!(vfs.files()[copy], vfs.files()[first]);
     // Sound again in the store, and gone from it: the backup has what it has.
-    vfs.flip_bit(first, 30, 1).unwrap();
-    vfs.flip_bit(copy, 30, 1).unwrap();
+    vfs.flip_bit(first, 330, 1).unwrap();
+    vfs.flip_bit(copy, 330, 1).unwrap();
     vfs.remove(second).unwrap();
     let report = back_up(&vfs).unwrap();
     assert_eq!((report.segments_kept, report.damaged.len()), (2, 0));
@@ -503,7 +503,7 @@ fn the_tiers_of_a_store_are_read_copied_and_checked_with_it() {
     // What a tier has lost is to be built again, and until then not answered from it.
     let is_of_tier = |path: &&PathBuf| !path.starts_with(Path::new(BACKUP).join("segments/raw"));
     let lost = segments_of(&vfs, BACKUP).iter().find(is_of_tier).cloned().unwrap();
-    vfs.flip_bit(&lost, vfs.files()[&lost].len() - 30, 0).unwrap();
+    ruin(&vfs, &lost);
     assert!(tiers_in(BACKUP)[0].stale_ranges > built[0].stale_ranges);
     let report = check(&shared(&vfs), BACKUP, &mut |_| {}).unwrap();
     assert_eq!(report.worst(), Some(Severity::Damage));

@@ -159,13 +159,13 @@ fn a_segment_or_manifest_that_was_cut_zeroed_or_swapped_is_damage() {
 fn a_row_group_is_told_with_its_place_and_what_it_costs() {
     let (vfs, _) = filled();
     let segment = files_with(&vfs, "seg").remove(0);
-    vfs.flip_bit(&segment, 30, 2).unwrap();
+    vfs.flip_bit(&segment, 330, 2).unwrap();
     let report = checked(&vfs);
     let [finding] = &*report.findings else { panic!("{:?}", report.findings) };
-    assert_eq!(finding.offset, Some(24));
+    assert_eq!(finding.offset, Some(320));
     let text = finding.to_string();
     assert!(
-        text.starts_with("damage: segments/raw/0000000000000001.seg at byte 24: the row group")
+        text.starts_with("damage: segments/raw/0000000000000001.seg at byte 320: the row group")
     );
     assert!(text.contains("2018-07-26T12:00:00Z to 2018-07-26T12:00:01Z"), "{text}");
     assert!(text.contains("restore it from a backup"), "{text}");

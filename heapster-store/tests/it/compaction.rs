@@ -260,8 +260,8 @@ fn a_damaged_row_group_costs_itself_and_its_file_is_kept() {
     drop(store);
     let damaged = raw_segments(&vfs)[1].clone();
     let bytes = vfs.files()[&damaged].clone();
-    // The first row group lies behind the header: it is that of pod a.
-    vfs.flip_bit(&damaged, 24 + 4 + 9, 3).unwrap();
+    // The first row group lies behind the footer: it is that of pod a.
+    vfs.flip_bit(&damaged, 320 + 4 + 9, 3).unwrap();
     let store = open(&vfs, &clock);
     assert!(store.open_report().is_complete());
     let report = store.compact_all().unwrap();
@@ -283,6 +283,33 @@ fn a_damaged_row_group_costs_itself_and_its_file_is_kept() {
     let kept = Path::new(DIR).join("quarantine").join(damaged.file_name().unwrap());
     assert_eq!(vfs.files()[&kept].len(), bytes.len());
     assert!(store.verify().is_empty());
+}
+
+#[test]
+fn a_segment_with_a_damaged_index_is_served_whole_and_written_anew() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let mut expected = Contents::new();
+    let store = open(&vfs, &clock);
+    run_until(&store, &clock, MIDNIGHT, &mut expected);
+    store.flush().unwrap();
+    while !store.compact().unwrap().is_idle() {}
+    drop(store);
+    let damaged = raw_segments(&vfs)[0].clone();
+    let len = vfs.files()[&damaged].len();
+    vfs.flip_bit(&damaged, len - 30, 3).unwrap();
+    let store = open(&vfs, &clock);
+    let report = store.open_report();
+    assert!(report.is_complete());
+    let [index] = &*report.damaged_indexes else { panic!("{report:?}") };
+    assert!(damaged.ends_with(&index.file) && index.reason.contains("its copy is used"));
+    assert_eq!(store.stats().damaged_indexes, 1);
+    assert!(contents(&store.snapshot()) == expected);
+    assert!(!store.verify().is_empty());
+    assert!(store.compact().unwrap().merged_segments > 0);
+    assert_eq!((store.stats().damaged_indexes, store.stats().quarantined_files), (0, 0));
+    assert!(contents(&store.snapshot()) == expected);
+    assert!(store.verify().is_empty());
+    assert!(!vfs.files().contains_key(&damaged));
 }
 
 /// Appends over two days, with late rows, and compacts; stops at the first error.

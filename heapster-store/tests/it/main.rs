@@ -4,6 +4,7 @@ mod backup;
 mod basics;
 mod check;
 mod compaction;
+mod corruption;
 mod deletion;
 mod durability;
 mod handles;

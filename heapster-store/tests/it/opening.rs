@@ -129,8 +129,7 @@ fn a_missing_or_damaged_segment_is_set_aside_and_the_rest_is_served() {
         if is_missing {
             vfs.remove(&segment).unwrap();
         } else {
-            let len = vfs.files()[&segment].len();
-            vfs.flip_bit(&segment, len - 9, 0).unwrap();
+            ruin(&vfs, &segment);
         }
         let store = open(&vfs, &clock);
         let [quarantined] = &*store.open_report().quarantined else { panic!("one file") };

@@ -1,6 +1,7 @@
 //! What the tests share: a clock that is stepped, a store in memory, and reading everything back.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -124,5 +125,14 @@ pub fn expect(contents: &mut Contents, millis: i64, row: &Row) {
     for (name, metric) in &row.cells {
         let key = (row.labels.to_string(), name.to_string());
         contents.entry(key).or_default().insert(millis, metric.value.into());
+    }
+}
+
+/// Damages both copies of a segment's footer, so that it does not open.
+pub fn ruin(vfs: &FaultyVfs, segment: &Path) {
+    let len = vfs.files()[segment].len();
+    // They end with the trailer at the end of the file, and where the row groups begin.
+    for end in [320, len] {
+        vfs.flip_bit(segment, end - 30, 0).unwrap();
     }
 }

@@ -498,10 +498,10 @@ fn an_error_at_any_call_changes_no_answer() {
 fn what_is_damaged_costs_its_run_and_no_more() {
     let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
     let mut pair = pair(&vfs, &clock, ladder());
-    minutes_of(&pair, &clock, 2);
+    minutes_of(&pair, &clock, 4);
     pair.store.close().unwrap();
     let raw = vfs.files().keys().find(|path| path.to_string_lossy().contains("raw")).cloned();
-    vfs.flip_bit(&raw.unwrap(), 30, 0).unwrap();
+    vfs.flip_bit(&raw.unwrap(), 330, 0).unwrap();
     pair.store = Store::open(DIR, options_with(&vfs, &clock, ladder())).unwrap();
     let mut damaged = 0;
     loop {
@@ -512,10 +512,100 @@ fn what_is_damaged_costs_its_run_and_no_more() {
         }
     }
     assert!(damaged > 0);
-    let (store, _) = pair.both(&selector(days(0, 1), Some(120 * MINUTE), Aggregates::MAX));
-    assert_eq!(resolutions(&store), [Some(120)]);
-    assert_eq!(answer(&store).len(), 2);
+    // What was built without them is not exact: raw samples answer, and say what they lack.
+    let snapshot = pair.store.snapshot();
+    let half = TimeRange::new(at(NOON), at(MIDNIGHT - 1));
+    let question = selector(half, Some(120 * MINUTE), Aggregates::MAX);
+    let selection = snapshot.select_buckets(&question).unwrap();
+    assert_eq!(resolutions(&selection), [None]);
+    assert_eq!(answer(&selection).len(), 2);
+    let [damage] = &*snapshot.damage() else { panic!("{:?}", snapshot.damage()) };
+    assert!(damage.reason.contains("corrupt") && damage.labels.is_some());
     assert!(pair.store.stats().last_error.unwrap().contains("corrupt"));
+    assert_eq!(pair.store.stats().quarantined_row_groups, 1);
+    // Another day is answered from the tier.
+    let (other, _) = pair.both(&selector(days(1, 3), Some(120 * MINUTE), Aggregates::MAX));
+    assert_eq!(resolutions(&other), [Some(120)]);
+    // Retention does not wait for what cannot be built, and a merge without the rows ends it.
+    pair.store.compact_all().unwrap();
+    roll_up(&pair.store);
+    assert_eq!(pair.store.stats().quarantined_row_groups, 0);
+    assert_eq!(pair.store.stats().tiers.iter().map(|tier| tier.stale_ranges).sum::<u64>(), 0);
+    let (merged, _) = pair.both(&question);
+    assert_eq!(resolutions(&merged), [Some(120)]);
+}
+
+/// A segment of a tier.
+fn rollup_of(vfs: &FaultyVfs) -> std::path::PathBuf {
+    let files = vfs.files();
+    let is_rollup = |path: &&std::path::PathBuf| {
+        let path = path.to_string_lossy();
+        path.ends_with(".seg") && !path.contains("raw")
+    };
+    files.keys().find(is_rollup).cloned().unwrap()
+}
+
+#[test]
+fn damaged_buckets_are_left_out_told_and_built_again() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let mut pair = pair(&vfs, &clock, ladder());
+    minutes_of(&pair, &clock, 2);
+    roll_up(&pair.store);
+    pair.store.close().unwrap();
+    let rollup = rollup_of(&vfs);
+    vfs.flip_bit(&rollup, 330, 0).unwrap();
+    pair.store = Store::open(DIR, options_with(&vfs, &clock, ladder())).unwrap();
+    let question = selector(days(-1, 1), Some(10 * MINUTE), Aggregates::MAX);
+    let all = selector(days(-1, 1), Some(120 * MINUTE), Aggregates::MAX);
+    let snapshot = pair.store.snapshot();
+    for question in [&question, &all] {
+        let _ = answer(&snapshot.select_buckets(question).unwrap());
+    }
+    assert!(!snapshot.damage().is_empty());
+    assert!(pair.store.stats().quarantined_row_groups > 0);
+    roll_up(&pair.store);
+    assert_eq!(pair.store.stats().quarantined_row_groups, 0);
+    for question in [&question, &all] {
+        pair.check(question);
+    }
+    let name = rollup.file_name().unwrap().to_owned();
+    let kept = vfs.files().keys().any(|path| {
+        path.to_string_lossy().contains("quarantine") && path.file_name() == Some(&name)
+    });
+    assert!(kept, "the damaged file is kept");
+}
+
+#[test]
+fn a_tier_that_cannot_be_read_for_now_is_answered_from_raw_samples() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    let mut pair = pair(&vfs, &clock, ladder());
+    minutes_of(&pair, &clock, 2);
+    roll_up(&pair.store);
+    pair.store.close().unwrap();
+    let rollups: Vec<_> = vfs
+        .files()
+        .into_keys()
+        .filter(|path| {
+            path.extension().is_some_and(|e| e == "seg") && !path.to_string_lossy().contains("raw")
+        })
+        .collect();
+    let question = selector(days(0, 1), Some(120 * MINUTE), Aggregates::MAX);
+    for rollup in rollups {
+        vfs.refuse_reads_of(Some(&rollup));
+        pair.store = Store::open(DIR, options_with(&vfs, &clock, ladder())).unwrap();
+        assert_eq!(pair.store.open_report().unavailable.len(), 1);
+        pair.check(&question);
+        // It may come back, so its buckets are not built a second time.
+        roll_up(&pair.store);
+        pair.check(&question);
+        vfs.refuse_reads_of(None);
+        pair.store.close().unwrap();
+        pair.store = Store::open(DIR, options_with(&vfs, &clock, ladder())).unwrap();
+        assert!(pair.store.open_report().is_complete());
+        assert_eq!(pair.check(&question), [Some(120)]);
+        pair.store.close().unwrap();
+        pair.store = Store::open("/elsewhere", options_with(&vfs, &clock, Vec::new())).unwrap();
+    }
 }
 
 #[test]

@@ -194,15 +194,15 @@ impl Inode {
 
 impl Disk {
     /// A disk that holds files, all of it durable.
-    pub fn with_files(files: BTreeMap<PathBuf, Vec<u8>>) -> Self {
+    pub fn with_files(files: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
         let mut disk = Self::default();
         let mut names = Names::default();
         for (path, bytes) in files {
             names.dirs.extend(path.ancestors().skip(1).map(Path::to_path_buf));
-            let bytes = Arc::new(bytes);
+            let bytes = Arc::new(bytes.clone());
             let inode = Inode { live: Arc::clone(&bytes), durable: bytes, pending: Vec::new() };
             disk.inodes.insert(disk.next_inode, Arc::new(inode));
-            names.files.insert(path, disk.next_inode);
+            names.files.insert(path.clone(), disk.next_inode);
             disk.next_inode += 1;
         }
         disk.live = Arc::new(names);

@@ -110,8 +110,8 @@ impl FaultyVfs {
         Self::default()
     }
 
-    /// A file system that holds files, all of them on the disk.
-    pub fn with_files(files: BTreeMap<PathBuf, Vec<u8>>) -> Self {
+    /// A file system that holds these files, as [`FaultyVfs::files`] gives them, all on the disk.
+    pub fn with_files(files: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
         Self::with_disk(Disk::with_files(files))
     }
 
