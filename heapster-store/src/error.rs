@@ -18,7 +18,8 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The file system that holds the store is full, or a quota is used up.
+    /// The file system that holds the store is full, or a quota or the limit on the size of files is
+    /// used up.
     #[error("could not write {}: no space is left", path.display())]
     DiskFull {
         /// The file that could not grow.
@@ -139,7 +140,11 @@ impl Error {
     /// bytes that were taken are lost.
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if op != "sync" => {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge
+                if op != "sync" =>
+            {
                 Self::DiskFull { path: path.to_owned() }
             }
             _ => Self::Io { op, path: path.to_owned(), source },
@@ -190,6 +195,10 @@ mod tests {
         let path = Path::new("segments/raw/1");
         let full = Error::io("write", path, io::ErrorKind::StorageFull.into());
         assert_eq!(full.to_string(), "could not write segments/raw/1: no space is left");
+        for full in [io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
+            assert!(matches!(Error::io("write", path, full.into()), Error::DiskFull { .. }));
+            assert!(matches!(Error::io("sync", path, full.into()), Error::Io { .. }));
+        }
         let denied = Error::io("open", path, io::ErrorKind::PermissionDenied.into());
         assert_eq!(denied.to_string(), "could not open segments/raw/1");
         assert!(full.is_retryable() && denied.is_retryable() && !denied.is_corruption());
