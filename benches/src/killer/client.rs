@@ -104,8 +104,9 @@ struct Label {
 
 #[derive(Clone, PartialEq, Message)]
 struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
+    /// Optional, or −0 would be taken for the zero that is left out.
+    #[prost(double, optional, tag = "1")]
+    value: Option<f64>,
     #[prost(int64, tag = "2")]
     timestamp: i64,
 }
@@ -195,7 +196,7 @@ impl Client {
             samples: moments
                 .iter()
                 .map(|at| Sample {
-                    value: self.journals.value(client, set, column, *at),
+                    value: Some(self.journals.value(client, set, column, *at)),
                     timestamp: *at,
                 })
                 .collect(),

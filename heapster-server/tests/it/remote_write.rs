@@ -43,8 +43,9 @@ struct Label {
 
 #[derive(Clone, PartialEq, Message)]
 struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
+    /// Optional, or −0 would be taken for the zero that is left out.
+    #[prost(double, optional, tag = "1")]
+    value: Option<f64>,
     #[prost(int64, tag = "2")]
     timestamp: i64,
 }
@@ -54,7 +55,7 @@ type Stored = BTreeMap<(String, String, i64), u64>;
 
 fn series(name: &str, job: &str, samples: &[(i64, f64)]) -> TimeSeries {
     let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
-    let samples = samples.iter().map(|(at, value)| Sample { value: *value, timestamp: *at });
+    let samples = samples.iter().map(|(at, value)| Sample { value: Some(*value), timestamp: *at });
     TimeSeries {
         labels: vec![label("__name__", name), label("job", job)],
         samples: samples.collect(),
@@ -224,7 +225,8 @@ fn expect(timeseries: &[TimeSeries], expected: &mut Stored) {
     for one in timeseries {
         let (name, job) = (&one.labels[0].value, &one.labels[1].value);
         for sample in &one.samples {
-            expected.insert(key(job, name, sample.timestamp), sample.value.to_bits());
+            let value = sample.value.expect("it was set");
+            expected.insert(key(job, name, sample.timestamp), value.to_bits());
         }
     }
 }

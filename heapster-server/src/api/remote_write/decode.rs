@@ -347,9 +347,9 @@ mod tests {
 
     #[test]
     fn samples_of_one_moment_and_set_are_one_row_with_every_bit_of_their_values() {
-        let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+        let (stale, tiny) = (f64::from_bits(0x7ff0_0000_0000_0002), f64::from_bits(1));
         let pushed = decode(&body(vec![
-            series(&[("__name__", "b"), ("job", "x"), ("empty", "")], &[(2, stale), (1, -0.0)]),
+            series(&[("__name__", "b"), ("job", "x"), ("empty", "")], &[(2, stale), (1, tiny)]),
             series(&[("job", "x"), ("__name__", "a")], &[(1, 1.5), (2, 1.0), (2, 2.0)]),
             series(&[("__name__", "a")], &[(-1, f64::NEG_INFINITY)]),
             series(&[("__name__", "a"), ("job", "y")], &[]),
@@ -359,11 +359,22 @@ mod tests {
             shown(&pushed),
             [
                 "-1 {} a=fff0000000000000",
-                "1 {job=\"x\"} b=8000000000000000 a=3ff8000000000000",
+                "1 {job=\"x\"} b=0000000000000001 a=3ff8000000000000",
                 "2 {job=\"x\"} b=7ff0000000000002 a=4000000000000000",
             ]
         );
         assert_eq!(pushed.refused.total(), 0);
+    }
+
+    #[test]
+    fn a_negative_zero_keeps_its_sign() {
+        // Encoders leave out what equals zero, so the bytes are given: value 1, time 2.
+        let sample = [0x09, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x10, 5];
+        let mut one = series(&[("__name__", "m")], &[]).encode_to_vec();
+        one.extend([0x12, sample.len() as u8]);
+        one.extend(sample);
+        let request = [&[0x0a, one.len() as u8], &one[..]].concat();
+        assert_eq!(shown(&decode(&compress(&request)).unwrap()), ["5 {} m=8000000000000000"]);
     }
 
     #[test]
