@@ -137,6 +137,7 @@ impl Client {
             let outcome = self.push(&moments).await;
             match outcome {
                 Ok(204) => self.acknowledge(&moments),
+                Ok(_) if is_over.load(Ordering::Acquire) => return Ok(()),
                 Ok(status) => return Err(format!("client {number} was answered {status}")),
                 // Killed. Whether it was meant to end is seen by whoever kills it.
                 Err(_) => return Ok(()),

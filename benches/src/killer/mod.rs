@@ -29,6 +29,8 @@ use crate::load::server_view::ServerView;
 
 /// What a server may take to answer after it was killed.
 const READY_MAX: Duration = Duration::from_secs(60);
+/// What it may take to end when it is asked to.
+const TERMINATE_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const METRICS_EVERY: Duration = Duration::from_millis(250);
 const PROGRESS_EVERY: u64 = 10;
@@ -52,6 +54,9 @@ pub struct KillerOptions {
     /// Clients that push at one time.
     #[arg(long, default_value_t = 4)]
     pub clients: u32,
+    /// Ask the server to end (SIGTERM) instead; it must do so in order within ten seconds.
+    #[arg(long)]
+    pub sigterm: bool,
     /// Where the server keeps its data; a folder that is removed afterwards unless given.
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
@@ -67,6 +72,8 @@ pub struct Campaign {
     acknowledged_samples: u64,
     checked: Checked,
     ready: Vec<Duration>,
+    /// How long the server took to end when it was asked to.
+    ended: Vec<Duration>,
     flushes: u64,
     compactions: u64,
     errors: Vec<String>,
@@ -98,6 +105,9 @@ impl fmt::Display for Campaign {
         writeln!(f, "invented                {invented}")?;
         writeln!(f, "ready again, median     {median} ms")?;
         writeln!(f, "ready again, longest    {max} ms")?;
+        if let Some(longest) = self.ended.iter().max() {
+            writeln!(f, "ended, longest          {} ms", longest.as_millis())?;
+        }
         writeln!(f, "flushes, at least       {}", self.flushes)?;
         writeln!(f, "merges, at least        {}", self.compactions)?;
         for what in self.checked.examples.iter().chain(&self.errors) {
@@ -142,7 +152,8 @@ pub async fn run(options: &KillerOptions) -> io::Result<Campaign> {
         };
         let extent = if is_full { Extent::All } else { Extent::Recent(RECENT) };
         let life = Duration::from_millis(life);
-        live_and_die(&command, &journals, life, extent, &mut campaign).await?;
+        let plan = Plan { life, extent, is_orderly: options.sigterm };
+        live_and_die(&command, &journals, plan, &mut campaign).await?;
         campaign.cycles += 1;
         campaign.acknowledged_samples = journals.acknowledged_samples();
         if campaign.cycles.is_multiple_of(PROGRESS_EVERY) {
@@ -172,14 +183,23 @@ fn is_bad(line: &str) -> bool {
         .any(|bad| line.contains(bad))
 }
 
-/// Starts the server, checks what it has while clients push, and kills it.
+/// What happens in one life of the server.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    life: Duration,
+    extent: Extent,
+    /// Whether the server is asked to end.
+    is_orderly: bool,
+}
+
+/// Starts the server, checks what it has while clients push, and ends it.
 async fn live_and_die(
     command: &ServerCommand,
     journals: &Arc<Journals>,
-    life: Duration,
-    extent: Extent,
+    plan: Plan,
     campaign: &mut Campaign,
 ) -> io::Result<()> {
+    let Plan { life, extent, is_orderly } = plan;
     let clock = SystemClock::new();
     let mut server = command.start()?;
     match wait_until_ready(&mut server, &clock).await? {
@@ -217,8 +237,19 @@ async fn live_and_die(
     if let Some(status) = server.ended()? {
         campaign.errors.push(format!("the server ended by itself: {status}"));
     }
-    server.kill()?;
-    is_over.store(true, Ordering::Release);
+    if is_orderly {
+        is_over.store(true, Ordering::Release);
+        let (status, took) = server.terminate(TERMINATE_MAX).await?;
+        if !status.success() {
+            campaign
+                .errors
+                .push(format!("asked to end, the server did so after {took:?}: {status}"));
+        }
+        campaign.ended.push(took);
+    } else {
+        server.kill()?;
+        is_over.store(true, Ordering::Release);
+    }
     campaign.flushes += flushes as u64;
     campaign.compactions += compactions as u64;
     while let Some(ended) = clients.join_next().await {
