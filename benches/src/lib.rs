@@ -1,4 +1,5 @@
-//! Workloads and load tools of heapster: a simulated cluster, the load report, benchmarks.
+//! Workloads and load tools of heapster: a simulated cluster, the load report, the `kill -9` campaign,
+//! benchmarks.
 //!
 //! Nothing here is part of the product; it may depend on anything but `heapster-server`, whose
 //! dependencies are heavy. The server is only ever started as a process.
@@ -7,6 +8,7 @@
 pub mod cluster_sim;
 mod duration;
 mod fetch;
+pub mod killer;
 pub mod load;
 pub mod measure;
 pub mod report;

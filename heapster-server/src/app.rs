@@ -31,6 +31,7 @@ use crate::api::{self, ApiOptions, ApiState};
 use crate::cli::Config;
 use crate::collector::{self, Collector, StopLimits};
 use crate::http::{self, ServerOptions};
+use crate::intake::Intake;
 use crate::live::{self, Live};
 use crate::sinks::{self, store::StoreSink};
 use crate::sources::host::{HostOptions, HostProvider, HostSource};
@@ -71,6 +72,10 @@ const BACKGROUND_FAILURES: Family = Family {
 const BACKGROUND_PERIOD: Duration = Duration::from_secs(10);
 /// How often the store is maintained: what a power failure may cost under [`Ack::Buffered`].
 const UPKEEP_PERIOD: Duration = Duration::from_secs(1);
+/// How often it is looked whether the store broke; maintenance may be at a long step meanwhile.
+const LOOK_PERIOD: Duration = Duration::from_millis(250);
+/// How long background work waits after the start. One that is killed again and again merges, too.
+const BACKGROUND_FIRST: Duration = Duration::from_secs(1);
 /// How long stopping takes in all.
 const STOP_MAX: Duration = Duration::from_millis(9_500);
 /// How long requests get to finish at the end.
@@ -112,6 +117,7 @@ impl From<&Config> for AppOptions {
                 retention,
                 retention_bytes: config.retention_bytes,
                 tiers: config.tiers.clone(),
+                head_bytes_max: config.head_bytes_max,
                 ..StoreOptions::default()
             },
             ack: config.ack,
@@ -166,7 +172,7 @@ pub enum AppError {
         source: io::Error,
     },
     /// The store broke while running.
-    #[error("the store failed")]
+    #[error("the store failed and takes no more data")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store cannot be closed in order. What was acknowledged is safe as far as promised.
     #[error("could not close the store")]
@@ -226,6 +232,7 @@ pub struct App {
     live: Arc<Live>,
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
+    intake: Arc<Intake>,
     /// Absent when there is no source.
     collector: Option<Collector>,
     upkeep: Upkeep,
@@ -262,16 +269,16 @@ impl App {
         }
         let ready = ready(kubernetes.as_ref());
         let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
-        let upkeep = Upkeep::start(kept, time, Arc::clone(&registry), kubernetes)?;
+        let intake =
+            Intake::new(Arc::clone(&store), options.ack, Arc::clone(&clock), Arc::clone(&registry));
+        let intake = Arc::new(intake);
+        let noting = Arc::clone(&intake);
+        let upkeep = Upkeep::start(kept, noting, time, Arc::clone(&registry), kubernetes)?;
         let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
         let background = Background::start(kept, time, Arc::clone(&registry))?;
         let collector = sources.map(|sources| {
-            let sink = StoreSink::new(
-                Arc::clone(&store),
-                options.ack,
-                Arc::clone(&live),
-                Arc::clone(&clock),
-            );
+            let (shown, time) = (Arc::clone(&live), Arc::clone(&clock));
+            let sink = StoreSink::new(Arc::clone(&intake), shown, time);
             let parts = collector::Parts {
                 sources,
                 ready,
@@ -283,7 +290,7 @@ impl App {
             };
             Collector::start(parts, pace)
         });
-        Ok(Self { store, live, clock, registry, collector, upkeep, background })
+        Ok(Self { store, live, clock, registry, intake, collector, upkeep, background })
     }
 
     /// The store.
@@ -306,6 +313,11 @@ impl App {
         &self.registry
     }
 
+    /// The way into the store.
+    pub fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
     /// Waits until the app cannot go on. Then drop it and end the process: what is on disk is
     /// decided by a restart, not by this process' memory.
     pub async fn failed(&mut self) -> AppError {
@@ -315,9 +327,15 @@ impl App {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let error = tokio::select! {
             error = collector => AppError::Failed(error.into()),
             error = self.upkeep.failed() => error,
+            () = broken(&self.store) => AppError::Failed("bug: it does not say why".into()),
+        };
+        // Whoever noticed first, what failed first is what is told.
+        match (self.store.poisoned_by(), self.store.stats().last_error) {
+            (Some(_), Some(first)) => AppError::Failed(first.into()),
+            _ => error,
         }
     }
 
@@ -339,6 +357,7 @@ impl App {
             }
         };
         tokio::join!(collector, readers);
+        drop(self.intake);
         self.background.stop(deadline).await;
         self.upkeep.stop(deadline).await;
         let close = async {
@@ -369,6 +388,15 @@ async fn sole_owner(mut store: Arc<Store>) -> Result<Store, Arc<Store>> {
         };
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Resolves when the store takes no more data.
+async fn broken(store: &Store) {
+    while store.poisoned_by().is_none() {
+        sleep(LOOK_PERIOD).await;
+    }
+    // It refuses first and says why a moment later.
+    sleep(LOOK_PERIOD).await;
 }
 
 /// Resolves when a cluster's objects are known, so that the first batch has its labels and requests,
@@ -467,6 +495,7 @@ struct Upkeep {
 impl Upkeep {
     fn start(
         store: Arc<Store>,
+        intake: Arc<Intake>,
         clock: Arc<dyn Clock>,
         registry: Arc<Registry>,
         kubernetes: Option<Kubernetes>,
@@ -480,6 +509,9 @@ impl Upkeep {
                 let outcome = catch_unwind(AssertUnwindSafe(|| store.maintain()));
                 telemetry::store::record(&registry, &store.stats());
                 record_watches(&registry, kubernetes.as_ref());
+                if let Ok(outcome) = &outcome {
+                    intake.note_maintenance(outcome.as_ref().err());
+                }
                 let error = match outcome {
                     Ok(Ok(_)) => continue,
                     Ok(Err(error)) => error,
@@ -490,9 +522,7 @@ impl Upkeep {
                     }
                 };
                 registry.add(&UPKEEP_FAILURES, &[], 1);
-                if matches!(error, heapster_store::Error::Poisoned { .. })
-                    || store.stats().poisoned_by.is_some()
-                {
+                if store.poisoned_by().is_some() {
                     let _ = fail.blocking_send(AppError::Failed(error.into()));
                     return;
                 }
@@ -547,7 +577,7 @@ impl Background {
         let kept = Arc::clone(&store);
         let work = move || {
             let lines = RateLimit::new(Duration::from_secs(600));
-            let mut wait = BACKGROUND_PERIOD;
+            let mut wait = BACKGROUND_FIRST;
             while let Err(std_mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
                 wait = BACKGROUND_PERIOD;
                 let failure = match catch_unwind(AssertUnwindSafe(|| work_once(&store))) {
@@ -565,6 +595,10 @@ impl Background {
                     }
                 };
                 registry.add(&BACKGROUND_FAILURES, &[], 1);
+                if store.poisoned_by().is_some() {
+                    // The process ends and says why.
+                    return;
+                }
                 if let Some(earlier) = lines.admit(clock.monotonic()) {
                     warn!(
                         "the store's segments were not merged or its tiers not built, which is \
@@ -631,10 +665,11 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     if insecure {
         warn!(
             "serving without TLS and authentication: everyone who reaches {address} can read all \
-               metrics"
+               metrics{}",
+            if config.remote_write { " and write some" } else { "" }
         );
     }
-    let router = api::router(ApiState {
+    let mut router = api::router(ApiState {
         storage: Arc::clone(&app.store) as _,
         live: Arc::clone(&app.live),
         clock: Arc::clone(&app.clock),
@@ -647,6 +682,11 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
             ..ApiOptions::default()
         },
     });
+    api::remote_write::add_readiness(&mut router, Arc::clone(&app.intake));
+    if config.remote_write {
+        let (registry, clock) = (Arc::clone(&app.registry), Arc::clone(&app.clock));
+        api::remote_write::add_receiver(&mut router, Arc::clone(&app.intake), registry, clock);
+    }
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
     let server = tokio::spawn(http::serve(listener, Arc::new(router), limits, closing));

@@ -8,6 +8,7 @@ pub mod app;
 pub mod cli;
 pub mod collector;
 pub mod http;
+pub mod intake;
 pub mod live;
 pub mod sinks;
 pub mod sources;

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use heapster_server::app::{self, AppError};
 use heapster_server::cli::{self, Command, Config, VerbCall};
@@ -16,6 +17,10 @@ use tracing::{error, info, warn};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    if let Err(error) = survive_full_files() {
+        complain(&error, error.advice());
+        return ExitCode::FAILURE;
+    }
     let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let environment = |name: &str| std::env::var(name).ok();
     match cli::command(arguments, &environment) {
@@ -88,21 +93,26 @@ fn runtime(config: &Config) -> Result<Runtime, AppError> {
     runtime.map_err(|source| AppError::System { what: "start the runtime", source })
 }
 
-/// The first SIGTERM or SIGINT stops in order, the second one at once. A write beyond the limit on
-/// file sizes gives an error instead of a death by SIGXFSZ; SIGPIPE is ignored by Rust's start-up.
+/// A write beyond the limit on the size of files gives an error, which the store takes for a full
+/// disk, instead of a death by SIGXFSZ. SIGPIPE is ignored by Rust's start-up.
+fn survive_full_files() -> Result<(), AppError> {
+    // Nobody asks the flag: that the signal is handled is what counts.
+    let registered = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    registered.map(drop).map_err(|source| AppError::System { what: "handle signals", source })
+}
+
+/// The first SIGTERM or SIGINT stops in order, the second one at once.
 fn stop_on_signals(stop: &CancellationToken) -> Result<(), AppError> {
     let listen =
         |kind| signal(kind).map_err(|source| AppError::System { what: "handle signals", source });
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut file_size = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let stop = stop.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => info!("got SIGTERM"),
                 _ = interrupt.recv() => info!("got SIGINT"),
-                _ = file_size.recv() => continue,
             }
             if stop.is_cancelled() {
                 warn!("ending at once");

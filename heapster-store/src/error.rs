@@ -18,8 +18,8 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The file system that holds the store is full, a quota is used up, or a file has reached the
-    /// length that the system allows.
+    /// The file system that holds the store is full, or a quota or the limit on the size of files is
+    /// used up.
     #[error("could not write {}: no space is left", path.display())]
     DiskFull {
         /// The file that could not grow.
@@ -195,8 +195,10 @@ mod tests {
         let path = Path::new("segments/raw/1");
         let full = Error::io("write", path, io::ErrorKind::StorageFull.into());
         assert_eq!(full.to_string(), "could not write segments/raw/1: no space is left");
-        let too_long = Error::io("write", path, io::ErrorKind::FileTooLarge.into());
-        assert!(matches!(too_long, Error::DiskFull { .. }));
+        for full in [io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
+            assert!(matches!(Error::io("write", path, full.into()), Error::DiskFull { .. }));
+            assert!(matches!(Error::io("sync", path, full.into()), Error::Io { .. }));
+        }
         let denied = Error::io("open", path, io::ErrorKind::PermissionDenied.into());
         assert_eq!(denied.to_string(), "could not open segments/raw/1");
         assert!(full.is_retryable() && denied.is_retryable() && !denied.is_corruption());

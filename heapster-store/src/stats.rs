@@ -130,7 +130,8 @@ pub struct AppendReport {
 }
 
 impl AppendReport {
-    pub(crate) fn add_all(&mut self, other: &Self) {
+    /// Adds what another append did.
+    pub fn add_all(&mut self, other: &Self) {
         self.accepted += other.accepted;
         self.duplicate += other.duplicate;
         self.replaced += other.replaced;

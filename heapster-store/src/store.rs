@@ -583,6 +583,11 @@ impl Store {
         Ok(())
     }
 
+    /// The operation whose failure ended writing for good, if one did; see [`Error::Poisoned`].
+    pub fn poisoned_by(&self) -> Option<&'static str> {
+        self.poisoned_by.get().copied()
+    }
+
     pub(crate) fn check_poison(&self) -> Result<()> {
         match self.poisoned_by.get() {
             Some(op) => Err(Error::Poisoned { op }),
@@ -598,12 +603,13 @@ impl Store {
         let _ = self.poisoned_by.set(op);
     }
 
-    /// Remembers an error for [`Stats::last_error`], but not that there was one before.
+    /// Remembers an error for [`Stats::last_error`]; what only follows from an earlier one does not
+    /// hide that.
     pub(crate) fn note(&self, error: &Error) {
-        if matches!(error, Error::Poisoned { .. }) {
-            return;
+        let last = &mut self.counters.lock().last_error;
+        if last.is_none() || !matches!(error, Error::Poisoned { .. }) {
+            *last = Some(with_causes(error));
         }
-        self.counters.lock().last_error = Some(with_causes(error));
     }
 
     /// Wall and monotonic time.

@@ -3,10 +3,10 @@
 //! The server runs as a process of its own and is looked at from outside only: its CPU time and
 //! memory in `/proc`, its files, and its HTTP answers.
 
-mod process;
+pub(crate) mod process;
 mod report;
 mod run;
-mod server_view;
+pub(crate) mod server_view;
 
 pub use process::{DiskUsage, ProcessUsage};
 pub use report::Report;

@@ -14,6 +14,7 @@ mod index;
 mod model;
 mod params;
 mod profile;
+pub mod remote_write;
 mod series_json;
 mod turns;
 

@@ -35,10 +35,14 @@ pub struct Config {
     pub retention_bytes: Option<u64>,
     /// Aggregates that are kept longer.
     pub tiers: Vec<TierOptions>,
+    /// Bytes of memory after which the newest data goes to a segment.
+    pub head_bytes_max: usize,
     /// When a batch counts as stored.
     pub ack: Ack,
     /// Where to serve.
     pub listen: SocketAddr,
+    /// Whether samples may be pushed.
+    pub remote_write: bool,
     /// Whether metric-export answers nothing.
     pub disable_export: bool,
     /// Whether profiles are served.
@@ -78,12 +82,14 @@ impl Config {
             copier: copier
                 .map_err(|error| UsageError::Conflict(format!("--store-label: {error}")))?,
             data_dir: data_dir(values, environment),
+            head_bytes_max: head_bytes_max(values),
             ack: match values.get("ack") {
                 "durable" => Ack::Durable,
                 "memory" => Ack::Memory,
                 _ => Ack::Buffered,
             },
             listen: listen(values)?,
+            remote_write: values.is_set("remote-write-receiver"),
             disable_export: values.is_set("disable-export"),
             profiling: values.is_set("profiling"),
             threads: usize::try_from(int(values, "max-procs")).ok().and_then(NonZeroUsize::new),
@@ -107,6 +113,12 @@ fn tiers(values: &Values, source: &Uri) -> Vec<TierOptions> {
         return Vec::new();
     }
     read_tiers(values.get("downsampling")).unwrap_or_default()
+}
+
+/// Sizes that the store does not take are moved to the nearest it does.
+fn head_bytes_max(values: &Values) -> usize {
+    let bytes = read_size(values.get("head-size-max")).flatten();
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
 }
 
 fn duration(values: &Values, name: &str) -> Duration {

@@ -171,6 +171,15 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag(
         Storing,
+        "head-size-max",
+        Size,
+        "256MiB",
+        "How many bytes of memory the newest samples take before they are written to a segment; \
+         from 1MiB to 16GiB. While that runs, as much again may arrive. Less means more and smaller \
+         segments, and a shorter replay after a crash.",
+    ),
+    flag(
+        Storing,
         "ack",
         Choice(&["durable", "buffered", "memory"]),
         "buffered",
@@ -199,7 +208,16 @@ pub const FLAGS: &[Flag] = &[
         Bool,
         "false",
         "Serve on an address that is not loopback without TLS and without asking who calls: \
-         everyone who reaches the port can read all metrics.",
+         everyone who reaches the port can read all metrics and, unless \
+         --remote-write-receiver=false, push some.",
+    ),
+    flag(
+        Serving,
+        "remote-write-receiver",
+        Bool,
+        "true",
+        "Take samples that Prometheus and its kin push to /api/v1/write (remote write 1.0). They may \
+         come up to an hour after the newest sample of the store, in any order.",
     ),
     flag(
         Serving,

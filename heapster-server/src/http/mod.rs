@@ -14,6 +14,6 @@ mod write_timeout;
 
 pub use request::{Params, Query, Request};
 pub use response::{Response, html, json, text};
-pub(crate) use response::{busy, hold, typed};
+pub(crate) use response::{busy, hold, later, typed};
 pub use router::{Handler, Route, Router};
 pub use server::{ServerOptions, serve};

@@ -24,7 +24,12 @@ pub(crate) fn hold(response: &mut Response, held: impl Any + Send + Sync) {
 
 /// 503 with the time after which to ask again.
 pub(crate) fn busy(body: impl Into<Bytes>) -> Response {
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, body);
+    later(StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+/// A refusal that may be over after the time it names.
+pub(crate) fn later(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = text(status, body);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }

@@ -59,6 +59,7 @@ pub struct Route {
     label: Option<&'static str>,
     json_only: bool,
     exact: bool,
+    body_bytes_max: Option<usize>,
     handler: Handler,
 }
 
@@ -91,6 +92,7 @@ impl Route {
             label: None,
             json_only: false,
             exact: false,
+            body_bytes_max: None,
             handler: Arc::new(move |request| Box::pin(handler(request))),
         }
     }
@@ -117,6 +119,12 @@ impl Route {
     #[must_use]
     pub fn labeled(self, handler: &'static str) -> Self {
         Self { label: Some(handler), ..self }
+    }
+
+    /// The same route, taking bodies of at most that many bytes instead of what the server takes.
+    #[must_use]
+    pub fn with_body_bytes_max(self, bytes: usize) -> Self {
+        Self { body_bytes_max: Some(bytes), ..self }
     }
 
     /// The values of the parameters when the path matches.
@@ -184,6 +192,15 @@ impl Router {
     /// Adds a route. Of the routes that match a path the one with more fixed segments wins.
     pub fn route(&mut self, route: Route) {
         self.routes.push(route);
+    }
+
+    /// The limit of its own that the route of a request has on bodies.
+    pub fn body_bytes_max(&self, method: &Method, path: &str) -> Option<usize> {
+        // Those routes have no parameters and no escapes, so the raw path will do.
+        let tokens: Vec<&str> = tokens(path).collect();
+        let own = self.routes.iter().filter(|route| route.body_bytes_max.is_some());
+        let mut own = own.filter(|route| route.takes(method));
+        own.find(|route| route.matches(path, &tokens).is_some())?.body_bytes_max
     }
 
     /// Answers a request, whatever it is. Errors and panics become answers too.

@@ -43,8 +43,11 @@ pub struct ServerOptions {
     pub headers_max: usize,
     /// Bytes of a request's URI – default 8 KiB.
     pub uri_bytes_max: usize,
-    /// Bytes of a request's body – default 64 KiB; no route reads one.
+    /// Bytes of a request's body – default 64 KiB; routes that read one have limits of their own.
     pub body_bytes_max: usize,
+    /// Bytes of all bodies beyond [`Self::body_bytes_max`] that are being read or worked on –
+    /// default 64 MiB. A request that finds no room within its time gets a 503.
+    pub bodies_bytes_max: usize,
     /// Bytes of all answers that clients have not read yet, but for those of at most 64 KiB –
     /// default 256 MiB. An answer that finds no room becomes a 503; a larger one needs it all.
     pub answer_bytes_max: usize,
@@ -71,6 +74,7 @@ impl Default for ServerOptions {
             headers_max: 100,
             uri_bytes_max: 8 << 10,
             body_bytes_max: 64 << 10,
+            bodies_bytes_max: 64 << 20,
             answer_bytes_max: 256 << 20,
             request_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
@@ -94,6 +98,7 @@ pub async fn serve(
         router,
         options,
         room: Room::new(options.answer_bytes_max),
+        bodies: Room::new(options.bodies_bytes_max),
         local_names_only: options.refuse_foreign_names && is_loopback,
     });
     let (stop, stopped) = watch::channel(());
@@ -151,6 +156,8 @@ struct Shared {
     router: Arc<Router>,
     options: ServerOptions,
     room: Room,
+    /// Room in memory for the bodies of requests.
+    bodies: Room,
     local_names_only: bool,
 }
 
@@ -209,8 +216,24 @@ async fn answer(shared: &Shared, request: hyper::Request<Incoming>) -> Response 
                        requests for an IP address or localhost only\n";
         return text(StatusCode::MISDIRECTED_REQUEST, refusal);
     }
-    let body = match timeout(options.request_timeout, read_body(body, options.body_bytes_max)).await
-    {
+    let bytes_max = router.body_bytes_max(&head.method, head.uri.path());
+    let bytes_max = bytes_max.unwrap_or(options.body_bytes_max);
+    // What is announced as too large is refused before a byte of it is read.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return payload_too_large();
+    }
+    let announced = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = announced.unwrap_or(bytes_max).min(bytes_max);
+    // Held until the answer is made.
+    let _room = if bytes > options.body_bytes_max {
+        match timeout(options.request_timeout, shared.bodies.acquire(bytes)).await {
+            Ok(room) => room,
+            Err(_) => return busy("503: other requests fill the memory for bodies\n"),
+        }
+    } else {
+        None
+    };
+    let body = match timeout(options.request_timeout, read_body(body, bytes_max)).await {
         Ok(Ok(body)) => body,
         Ok(Err(refusal)) => return *refusal,
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout\n"),
@@ -233,7 +256,7 @@ fn names_loopback(host: &HeaderValue) -> bool {
     name.parse::<Ipv4Addr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
-/// Room in memory for answers that wait to be read.
+/// Room in memory: for answers that wait to be read, or for bodies of requests.
 struct Room {
     /// One permit for each [`ROOM_UNIT_BYTES`].
     free: Arc<Semaphore>,
@@ -250,6 +273,13 @@ impl Room {
         let units = (bytes / ROOM_UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         Self { free: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// Waits for room; something larger than all of it gets it all.
+    async fn acquire(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        Arc::clone(&self.free).acquire_many_owned(units.min(self.units)).await.ok()
     }
 
     /// Gives the body room until its last byte was written, or answers 503. What the answer held
@@ -289,14 +319,13 @@ impl AsRef<[u8]> for Housed {
 }
 
 async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes, Box<Response>> {
-    let too_large = || Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, "413 Payload Too Large\n"));
-    // What is announced as too large is refused before a byte of it is read.
-    if body.size_hint().lower() > bytes_max as u64 {
-        return Err(too_large());
-    }
     match Limited::new(body, bytes_max).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Box::new(payload_too_large())),
         Err(_) => Err(Box::new(text(StatusCode::BAD_REQUEST, "400 Bad Request\n"))),
     }
+}
+
+fn payload_too_large() -> Response {
+    text(StatusCode::PAYLOAD_TOO_LARGE, "413 Payload Too Large\n")
 }

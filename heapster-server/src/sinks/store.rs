@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use heapster_core::pipeline::{BoxFuture, Sink, SinkError};
 use heapster_core::{DataBatch, Text, Timestamp};
-use heapster_store::{Ack, AppendReport, Clock, Error, Store};
+use heapster_store::{AppendReport, Clock, Error};
 use tracing::warn;
 
+use crate::intake::Intake;
 use crate::live::Live;
 use crate::telemetry::rate_limit::RateLimit;
 
@@ -17,17 +18,16 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// The sink that every round waits for.
 #[derive(Debug)]
 pub struct StoreSink {
-    store: Arc<Store>,
-    ack: Ack,
+    intake: Arc<Intake>,
     live: Arc<Live>,
     clock: Arc<dyn Clock>,
     refusal_lines: RateLimit,
 }
 
 impl StoreSink {
-    /// A sink that appends under `ack` and then publishes to `live`.
-    pub fn new(store: Arc<Store>, ack: Ack, live: Arc<Live>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, ack, live, clock, refusal_lines: RateLimit::new(LOG_PERIOD) }
+    /// A sink that appends through `intake` and then publishes to `live`.
+    pub fn new(intake: Arc<Intake>, live: Arc<Live>, clock: Arc<dyn Clock>) -> Self {
+        Self { intake, live, clock, refusal_lines: RateLimit::new(LOG_PERIOD) }
     }
 
     fn report(&self, at: Timestamp, report: AppendReport) {
@@ -54,11 +54,11 @@ impl Sink for StoreSink {
 
     fn export(&self, batch: Arc<DataBatch>) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async move {
-            let (store, ack) = (Arc::clone(&self.store), self.ack);
+            let intake = Arc::clone(&self.intake);
             let live = Arc::clone(&self.live);
             // The batch before is freed by the same thread, as large ones take a while.
             let append = move || {
-                let (at, report) = (batch.timestamp, store.append(&batch, ack)?);
+                let (at, report) = (batch.timestamp, intake.append(&batch)?);
                 // Shown, unless the store has nothing of it: lists never name what queries miss.
                 if report.rejected.total() == 0 || report.accepted + report.duplicate > 0 {
                     live.publish(batch);

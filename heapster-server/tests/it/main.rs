@@ -10,5 +10,6 @@ mod kubelet_decode;
 mod kubernetes;
 mod model_api;
 mod recording;
+mod remote_write;
 mod server;
 mod verbs;

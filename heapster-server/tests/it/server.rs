@@ -23,9 +23,9 @@ use tokio::time::timeout;
 
 use crate::kubernetes::fake::{self, Cluster, Reply};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_heapster");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_heapster");
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
@@ -36,15 +36,19 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A server on a free port, with the lines of its log.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     log: Receiver<String>,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
-    fn start(dir: &Path, flags: &[&str]) -> Self {
-        let mut command = Command::new(BINARY);
+    pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {
+        Self::start_with(Command::new(BINARY), dir, flags)
+    }
+
+    /// Starts the server with what comes before its arguments, such as a tracer.
+    pub(crate) fn start_with(mut command: Command, dir: &Path, flags: &[&str]) -> Self {
         command.args(["serve", "--heapster-port=0", "--data-dir"]).arg(dir).args(flags);
         if !flags.iter().any(|flag| flag.starts_with("--source=")) {
             command.arg("--source=none");
@@ -67,7 +71,7 @@ impl Server {
         server
     }
 
-    fn wait_for_line(&self, part: &str) -> String {
+    pub(crate) fn wait_for_line(&self, part: &str) -> String {
         loop {
             let line = self.log.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|error| panic!("no line with {part:?}: {error}"));
@@ -77,7 +81,7 @@ impl Server {
         }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .expect("it reads");
@@ -111,11 +115,15 @@ impl Server {
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
-    fn wait(mut self) -> ExitStatus {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the process is there");
+    }
+
+    pub(crate) fn wait(mut self) -> ExitStatus {
         let clock = SystemClock::new();
         while clock.monotonic() < PATIENCE {
             if let Some(status) = self.child.try_wait().expect("the process can be waited for") {
