@@ -12,7 +12,7 @@ use crate::recovery::list_or_nothing;
 use crate::vfs::{Vfs, remove_if_there, write_all_at};
 
 /// Each file is at least this long.
-const BYTES_MIN: u64 = 64 << 10;
+const BYTES_MIN: u64 = 16 << 10;
 /// Each file is this many times as long as the manifest, which may grow before it is replaced.
 const MANIFESTS: u64 = 2;
 
@@ -103,14 +103,14 @@ mod tests {
         vfs.create_dir_all(paths.root()).unwrap();
         let mut reserve = Reserve::default();
         reserve.keep(&vfs, &paths, 100);
-        assert_eq!((lens(&vfs), reserve.is_whole()), (vec![64 << 10; 3], true));
+        assert_eq!((lens(&vfs), reserve.is_whole()), (vec![16 << 10; 3], true));
         reserve.keep(&vfs, &paths, 33 << 10);
-        assert_eq!(lens(&vfs), [128 << 10; 3]);
+        assert_eq!(lens(&vfs), [80 << 10; 3]);
         vfs.open_for_write(&paths.reserves()[1]).unwrap().set_len(7).unwrap();
         vfs.remove(&paths.reserves()[2]).unwrap();
         let mut found = Reserve::default();
         found.keep(&vfs, &paths, 33 << 10);
-        assert_eq!(lens(&vfs), [128 << 10; 3]);
+        assert_eq!(lens(&vfs), [80 << 10; 3]);
         assert!(found.give_up(&vfs, &paths) && !found.is_whole());
         assert!(!found.give_up(&vfs, &paths) && lens(&vfs).is_empty());
     }
@@ -119,10 +119,10 @@ mod tests {
     fn what_does_not_fit_is_not_left_half_made() {
         let (vfs, paths) = (FaultyVfs::new(), Paths::new(Path::new("/d")));
         vfs.create_dir_all(paths.root()).unwrap();
-        vfs.set_capacity(Some(100 << 10));
+        vfs.set_capacity(Some(25 << 10));
         let mut reserve = Reserve::default();
         reserve.keep(&vfs, &paths, 100);
-        assert_eq!((lens(&vfs), reserve.is_whole()), (vec![64 << 10], false));
+        assert_eq!((lens(&vfs), reserve.is_whole()), (vec![16 << 10], false));
         vfs.set_capacity(None);
         reserve.keep(&vfs, &paths, 100);
         assert!(reserve.is_whole());

@@ -1,5 +1,6 @@
 //! Limits of the process: the length of a file, open files.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Output;
@@ -93,4 +94,43 @@ fn few_open_files_are_an_error_with_a_name_and_lose_nothing() {
         check(&store, &output, &context);
     }
     assert!(refused > 0 && finished > 5, "{refused} refused, {finished} finished");
+}
+
+#[test]
+fn a_process_that_runs_out_of_open_files_goes_on_in_its_log_and_loses_nothing() {
+    if !has_prlimit() {
+        return;
+    }
+    for files in [1, 8, 9, 10] {
+        let dir = quick_dir();
+        let store = dir.path().join("store");
+        let mut child = child(&[], APPEND, &store).spawn().unwrap();
+        let mut output = Vec::new();
+        let (mut acknowledged, mut unflushed) = (0, 0);
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            output.extend_from_slice(line.as_bytes());
+            output.push(b'\n');
+            if line.starts_with("acknowledged") {
+                acknowledged += 1;
+                if acknowledged == 500 {
+                    // From now on: not even one more.
+                    let pid = format!("--pid={}", child.id());
+                    assert!(succeeds("prlimit", &[&pid, &format!("--nofile={files}")]));
+                }
+            }
+            assert!(!line.contains("refused"), "{files} files: {line}");
+            if line.starts_with("unflushed") {
+                assert!(line.contains("Io:"), "{files} files: {line}");
+                unflushed += 1;
+            }
+            if unflushed == 3 || acknowledged == 4_000 {
+                let _ = child.kill();
+                break;
+            }
+        }
+        let status = child.wait().unwrap();
+        assert!(unflushed == 3 || files > 1, "{files} files: {unflushed}");
+        let output = Output { status, stdout: output, stderr: Vec::new() };
+        assert!(check(&store, &output, &format!("{files} files")).len() > 1_000);
+    }
 }
