@@ -73,6 +73,8 @@ mod compaction;
 mod error;
 mod flush;
 mod follower;
+#[doc(hidden)]
+pub mod fuzz_support;
 mod head;
 mod import;
 mod maintenance;
