@@ -60,6 +60,7 @@
 //!
 //! # Reading order
 //! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `segment`, `chunk`.
+#![deny(unsafe_code)]
 
 mod backup;
 #[doc(hidden)]
