@@ -2,6 +2,7 @@
 // The model lies with the tests, which run its corpus; it needs nothing but the public interface.
 #[path = "../../tests/it/store_model.rs"]
 mod store_model;
+#[expect(dead_code, reason = "the tests need more of it")]
 #[path = "../../tests/it/support.rs"]
 mod support;
 
