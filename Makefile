@@ -107,6 +107,26 @@ load: setup ## A simulated cluster against the release server; NODES PODS CONTAI
 	target/release/heapster-load --nodes $(NODES) --pods-per-node $(PODS) \
 		--containers-per-pod $(CONTAINERS) --resolution $(RESOLUTION) --duration $(DURATION)
 
+SECONDS ?= 60
+JOBS ?= 1
+CARGO_FUZZ_VERSION := 0.13.2
+
+.PHONY: fuzz
+fuzz: $(TOOLS)/bin/cargo-fuzz ## Every fuzz target for SECONDS, JOBS at a time (needs a nightly toolchain)
+	@scripts/fuzz --seconds $(SECONDS) --jobs $(JOBS)
+
+$(TOOLS)/bin/cargo-fuzz:
+	$(CARGO) install cargo-fuzz --version $(CARGO_FUZZ_VERSION) --locked --root $(TOOLS)
+
+# Pure code: Miri opens no file of a store. The property tests of a few cases each are enough, since
+# they run in full elsewhere.
+MIRI_TESTS ?= codec:: chunk:: wal::bytes:: segment::symbols:: segment::postings:: head::row:: tier::columns::
+
+.PHONY: miri
+miri: ## The codecs under Miri, which finds undefined behaviour (needs a nightly toolchain)
+	MIRIFLAGS="-Zmiri-symbolic-alignment-check -Zmiri-disable-isolation" PROPTEST_CASES=2 \
+		$(CARGO) +nightly miri test --target-dir target/miri --locked -p heapster-store --lib -- $(MIRI_TESTS)
+
 .PHONY: clean
 clean: ## Remove what was built (not the data)
 	$(CARGO) clean

@@ -2,11 +2,14 @@
 //!
 //! The collector ([`sources`], [`collector`], [`sinks`]) works without the HTTP side, so that other
 //! programs embed it. This is the only crate that knows Kubernetes, HTTP and an async runtime.
+#![forbid(unsafe_code)]
 
 pub mod api;
 pub mod app;
 pub mod cli;
 pub mod collector;
+#[doc(hidden)]
+pub mod fuzz_support;
 pub mod http;
 pub mod intake;
 pub mod live;

@@ -60,6 +60,7 @@
 //!
 //! # Reading order
 //! `store`, `snapshot`, `head`, `wal`, `flush`, `compaction`, `maintenance`, `recovery`, `reader`, `selection`, `quarantine`, `segment`, `chunk`.
+#![deny(unsafe_code)]
 
 mod backup;
 #[doc(hidden)]
@@ -73,6 +74,8 @@ mod compaction;
 mod error;
 mod flush;
 mod follower;
+#[doc(hidden)]
+pub mod fuzz_support;
 mod head;
 mod import;
 mod maintenance;

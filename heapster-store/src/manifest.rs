@@ -18,9 +18,9 @@ use crate::tombstone::Tombstone;
 use crate::vfs::{Vfs, open_if_there, read_exact_at, read_up_to_at, remove_if_there, write_all_at};
 use crate::wal::bytes::{Malformed, Reader, put_text, put_varint};
 
-const MAGIC: [u8; 8] = *b"HPSTRMAN";
+pub(crate) const MAGIC: [u8; 8] = *b"HPSTRMAN";
 /// The version this program writes, and the newest it reads.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// magic 8 | version u32.
 const HEADER_BYTES: usize = 12;
 const CRC_BYTES: usize = 4;
@@ -218,7 +218,7 @@ impl Manifest {
         bytes
     }
 
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |what: &'static str| Error::corrupt(path, 0, what);
         let Some((content, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
             return Err(damaged("it is too short for a manifest"));

@@ -12,7 +12,7 @@ mod health;
 mod historical;
 mod index;
 mod model;
-mod params;
+pub(crate) mod params;
 mod profile;
 pub mod remote_write;
 mod series_json;

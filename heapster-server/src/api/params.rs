@@ -10,17 +10,17 @@ use super::go_time::GoTime;
 use crate::http::Query;
 
 /// A moment in a request; `None` when the parameter is absent or empty.
-pub(super) fn start(query: &Query) -> Result<Option<Timestamp>, ApiError> {
+pub(crate) fn start(query: &Query) -> Result<Option<Timestamp>, ApiError> {
     Ok(moment(query.first("start"))?.map(GoTime::ceil))
 }
 
 /// As [`start`], but rounded down to the millisecond, so that the range stays inside what was asked.
-pub(super) fn end(query: &Query) -> Result<Option<Timestamp>, ApiError> {
+pub(crate) fn end(query: &Query) -> Result<Option<Timestamp>, ApiError> {
     Ok(moment(query.first("end"))?.map(GoTime::floor))
 }
 
 /// The range of a historical request, whose start must be given.
-pub(super) fn required_range(query: &Query, now: Timestamp) -> Result<TimeRange, ApiError> {
+pub(crate) fn required_range(query: &Query, now: Timestamp) -> Result<TimeRange, ApiError> {
     // Go's zero time means "no time", also when it is spelled out.
     let start = start(query)?.filter(|start| *start != Timestamp::MIN).ok_or_else(|| {
         ApiError::BadRequest("no start time (or a start time of zero) provided".to_owned())
@@ -38,7 +38,7 @@ fn moment(text: &str) -> Result<Option<GoTime>, ApiError> {
 }
 
 /// The labels of a labelled lookup; `None` when there are none. Of two with one name the last wins.
-pub(super) fn labels(query: &Query) -> Result<Option<Labels>, ApiError> {
+pub(crate) fn labels(query: &Query) -> Result<Option<Labels>, ApiError> {
     let text = query.first("labels");
     if text.is_empty() {
         return Ok(None);
@@ -54,7 +54,7 @@ pub(super) fn labels(query: &Query) -> Result<Option<Labels>, ApiError> {
 }
 
 /// The bucket of an aggregation; `None` is one bucket over the whole range.
-pub(super) fn bucket(query: &Query) -> Result<Option<Duration>, ApiError> {
+pub(crate) fn bucket(query: &Query) -> Result<Option<Duration>, ApiError> {
     let text = query.first("bucket");
     if text.is_empty() {
         return Ok(None);
@@ -93,7 +93,7 @@ pub(super) fn bucket(query: &Query) -> Result<Option<Duration>, ApiError> {
 }
 
 /// The aggregations of a path, in its order, each once: a path has room for thousands.
-pub(super) fn aggregations(text: &str) -> Result<Vec<Aggregation>, ApiError> {
+pub(crate) fn aggregations(text: &str) -> Result<Vec<Aggregation>, ApiError> {
     let mut aggregations = Vec::new();
     for name in text.split(',') {
         let aggregation = Aggregation::from_name(name)
@@ -106,7 +106,7 @@ pub(super) fn aggregations(text: &str) -> Result<Vec<Aggregation>, ApiError> {
 }
 
 /// The metric that a name in a path means; some old names mean another one.
-pub(super) fn metric_name(name: &str) -> &str {
+pub(crate) fn metric_name(name: &str) -> &str {
     match name {
         "cpu-usage" => metric::CPU_USAGE_RATE,
         "cpu-limit" => metric::CPU_LIMIT,

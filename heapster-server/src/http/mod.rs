@@ -5,7 +5,7 @@
 
 mod encoding;
 pub mod gojson;
-mod path;
+pub(crate) mod path;
 mod request;
 mod response;
 mod router;

@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 /// The path with its percent escapes decoded; `None` when an escape is malformed. Bytes that are
 /// no UTF-8 become U+FFFD, and so name nothing that exists.
-pub(super) fn decode(path: &str) -> Option<String> {
+pub(crate) fn decode(path: &str) -> Option<String> {
     let bytes = path.as_bytes();
     for (index, byte) in bytes.iter().enumerate() {
         let hex = |offset: usize| bytes.get(index + offset).is_some_and(u8::is_ascii_hexdigit);
@@ -18,7 +18,7 @@ pub(super) fn decode(path: &str) -> Option<String> {
 }
 
 /// The path without empty, `.` and `..` segments; a slash at the end is kept.
-pub(super) fn clean(path: &str) -> Cow<'_, str> {
+pub(crate) fn clean(path: &str) -> Cow<'_, str> {
     let is_clean = path.starts_with('/')
         && path.strip_prefix('/').is_some_and(|rest| {
             let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -46,7 +46,7 @@ pub(super) fn clean(path: &str) -> Cow<'_, str> {
 }
 
 /// Encodes a decoded path for a `Location` header.
-pub(super) fn encode(path: &str) -> String {
+pub(crate) fn encode(path: &str) -> String {
     const UNSAFE: &AsciiSet = &CONTROLS
         .add(b' ')
         .add(b'"')

@@ -71,14 +71,32 @@ fn lower_crates_do_not_know_what_belongs_above_them() {
 }
 
 #[test]
-fn unsafe_code_lives_only_in_the_stores_file_mapping() {
-    for krate in ["heapster-core", "heapster-query", "heapster-server", "heapster-store"] {
-        for (path, text) in sources_of(krate) {
-            let has_unsafe = text.contains("unsafe {") || text.contains("unsafe impl");
-            let may = path.parent().is_some_and(|folder| folder.ends_with("vfs"));
-            assert!(!has_unsafe || may, "unsafe code in {}", path.display());
-        }
+fn unsafe_code_is_one_block_that_maps_a_file() {
+    let word = concat!("un", "safe");
+    let mut sources = Vec::new();
+    files_below(&root(), "rs", &mut sources);
+    assert!(sources.len() > 200);
+    let mut found = Vec::new();
+    for path in sources {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.lines().filter_map(|line| line.split("//").next());
+        let uses = code
+            .flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+            .filter(|token| *token == word)
+            .count();
+        found.extend(std::iter::repeat_n(path, uses));
     }
+    assert_eq!(found, [root().join("heapster-store/src/vfs/real.rs")]);
+}
+
+#[test]
+fn the_compiler_forbids_unsafe_code_in_every_crate_but_the_store() {
+    for krate in ["heapster-core", "heapster-query", "heapster-server", "benches"] {
+        let text = fs::read_to_string(root().join(krate).join("src/lib.rs")).unwrap();
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{krate}");
+    }
+    let text = fs::read_to_string(root().join("heapster-store/src/lib.rs")).unwrap();
+    assert!(text.contains("#![deny(unsafe_code)]"));
 }
 
 #[test]

@@ -3,12 +3,15 @@
 mod architecture;
 mod cli;
 mod collector;
+mod corpus;
 mod golden;
 mod host;
 mod http_server;
 mod kubelet_decode;
 mod kubernetes;
 mod model_api;
+#[path = "../../../heapster-store/tests/it/mutation.rs"]
+mod mutation;
 mod recording;
 mod remote_write;
 mod server;

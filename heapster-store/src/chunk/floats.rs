@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::chunk::packed::len_u64;
 use crate::chunk::tag::{Codec, Tag};
 use crate::chunk::{Effort, ints, xor};
 use crate::codec::{ByteReader, Decoded, Malformed, put_u64};
@@ -21,9 +22,11 @@ const EXCEPTION_COST: usize = 10;
 const PLACE_COST_BITS: usize = 3;
 /// So many values are asked how many decimal places they have.
 const SAMPLED_VALUES: usize = 64;
-/// Decimals of at most so many bytes a value are not compared with the other ways.
+/// Decimals of at most so many bytes a value are not compared with the other ways, unless the
+/// smallest chunk is wanted.
 const GOOD_DECIMAL: usize = 4;
-/// One of so many bytes is given for fields of one width, which decode much faster than XOR.
+/// One of so many bytes is given for fields of one width, which decode much faster than XOR, unless
+/// the smallest chunk is wanted.
 const FAST_BYTES: usize = 32;
 
 /// Appends the body of the cheapest encoding and says how it is encoded. `values` is not empty.
@@ -38,10 +41,15 @@ pub(super) fn encode(values: &[f64], effort: Effort, out: &mut Vec<u8>) -> Tag {
     let decimals = Decimals::new(values);
     let decimal_plan = decimals.as_ref().map(|decimals| {
         let plan = ints::Plan::new(&decimals.integers, effort);
-        let cost = plan.cost.saturating_add(decimals.exceptions_len()).saturating_add(2);
+        let exceptions = match effort {
+            Effort::Fast => decimals.exceptions_len_about(),
+            Effort::Small => decimals.exceptions_len(),
+        };
+        let cost = plan.cost.saturating_add(exceptions).saturating_add(2);
         (decimals, plan, cost)
     });
     if let Some((decimals, plan, cost)) = &decimal_plan
+        && effort == Effort::Fast
         && *cost <= values.len().saturating_mul(GOOD_DECIMAL)
     {
         decimals.put(plan, out);
@@ -50,7 +58,10 @@ pub(super) fn encode(values: &[f64], effort: Effort, out: &mut Vec<u8>) -> Tag {
     let pattern_plan = ints::Plan::new(bytemuck::must_cast_slice(patterns), effort);
     let pattern_cost = pattern_plan.cost.saturating_add(1);
     let xor_cost = xor::len_of(patterns);
-    let fast_max = xor_cost.saturating_add(xor_cost / FAST_BYTES);
+    let fast_max = match effort {
+        Effort::Fast => xor_cost.saturating_add(xor_cost / FAST_BYTES),
+        Effort::Small => xor_cost,
+    };
     if let Some((decimals, plan, cost)) = &decimal_plan
         && *cost <= pattern_cost
         && *cost <= fast_max
@@ -105,8 +116,23 @@ impl Decimals {
         Some(Self { power: power as u8, integers, exceptions })
     }
 
-    /// About how many bytes the exceptions take.
+    /// How many bytes the exceptions take.
     fn exceptions_len(&self) -> usize {
+        if self.exceptions.is_empty() {
+            return 0;
+        }
+        let mut len = len_u64(self.exceptions.len() as u64);
+        let mut end = 0_usize;
+        for (place, run, _) in &self.exceptions {
+            let gap = len_u64(place.saturating_sub(end) as u64);
+            len = len.saturating_add(gap).saturating_add(len_u64(*run as u64)).saturating_add(8);
+            end = place.saturating_add(*run);
+        }
+        len
+    }
+
+    /// About how many bytes the exceptions take.
+    fn exceptions_len_about(&self) -> usize {
         self.exceptions.len().saturating_mul(EXCEPTION_COST)
     }
 

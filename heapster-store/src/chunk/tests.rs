@@ -62,8 +62,11 @@ fn check_rows(chunk: &[u8], whole: &Values, rows: Range<usize>) {
     assert_eq!(bits(whole)[rows], bits(&part));
 }
 
+/// As many values as a chunk may have; fewer in Miri, which takes a thousand times as long.
+const LONG: usize = if cfg!(miri) { 600 } else { CHUNK_VALUES_MAX };
+const MEDIUM: usize = if cfg!(miri) { 300 } else { 2048 };
 /// Counts at which units and chunks begin or end.
-const EDGES: [usize; 10] = [1, 2, 3, 127, 128, 129, 130, 257, 2048, CHUNK_VALUES_MAX];
+const EDGES: [usize; 10] = [1, 2, 3, 127, 128, 129, 130, 257, MEDIUM, LONG];
 
 fn any_int() -> impl Strategy<Value = i64> {
     prop_oneof![
@@ -156,7 +159,7 @@ fn values_at_edges() -> impl Strategy<Value = Values> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 64 }))]
 
     #[test]
     fn every_value_survives_at_the_edges_of_units(values in values_at_edges(), a: prop::sample::Index, b: prop::sample::Index, effort in any_effort()) {
@@ -273,7 +276,7 @@ fn the_extremes_survive_next_to_each_other() {
     check(&Values::Ints(vec![i64::MIN, 0, i64::MIN, 0]));
     check(&Values::Ints(vec![i64::MAX]));
     check(&Values::Floats(vec![0.0, -0.0, f64::NAN, f64::MAX, f64::MIN, 5e-324]));
-    check(&Values::Ints((0..CHUNK_VALUES_MAX as i64).map(|i| i * i).collect()));
+    check(&Values::Ints((0..LONG as i64).map(|i| i * i).collect()));
 }
 
 #[test]
@@ -300,8 +303,9 @@ fn a_value_that_is_no_decimal_costs_little_among_decimals() {
 #[test]
 fn floats_without_a_pattern_take_little_more_than_their_digits() {
     // Five bits of sign and exponent are the same in all of them.
-    let values = (1..2000).map(|i| 1.0 + f64::from(i * 7919 % 2003).sqrt() / 90.0).collect();
-    assert!(check(&Values::Floats(values)) <= 2000 * 54 / 8);
+    let len = LONG.min(2000);
+    let values = (1..len as i32).map(|i| 1.0 + f64::from(i * 7919 % 2003).sqrt() / 90.0).collect();
+    assert!(check(&Values::Floats(values)) <= len * 54 / 8);
 }
 
 #[test]
@@ -370,7 +374,7 @@ fn summaries_of_long_chunks_are_stored_and_exact() {
 fn summaries_of_equal_floats_are_those_of_adding_them_up() {
     let values = [0.0, -0.0, 1.0, 0.1, -2.5, 1e300, 5e-324, f64::MAX, f64::INFINITY, f64::NAN];
     for value in values.into_iter().chain([f64::from_bits(0x7ff0_0000_0000_0002)]) {
-        for len in [1, 2, 127, 128, 2000, CHUNK_VALUES_MAX] {
+        for len in [1, 2, 127, 128, LONG.min(2000), LONG] {
             let values = Values::Floats(vec![value; len]);
             let mut chunk = Vec::new();
             encode(&values, Effort::Fast, &mut chunk);

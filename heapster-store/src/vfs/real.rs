@@ -44,6 +44,7 @@ impl Vfs for RealVfs {
         Ok(Box::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
     }
 
+    #[expect(unsafe_code, reason = "there is no other way to map a file")]
     fn map(&self, path: &Path) -> io::Result<Box<dyn Mapping>> {
         let file = File::open(path)?;
         if file.metadata()?.len() == 0 {

@@ -12,7 +12,7 @@ use crate::planted::{self, Bug};
 use format::{FILE_HEADER_BYTES, MAGIC, VERSION};
 
 /// The first bytes of a file with that id.
-fn file_header(file_id: u64) -> [u8; FILE_HEADER_BYTES] {
+pub(crate) fn file_header(file_id: u64) -> [u8; FILE_HEADER_BYTES] {
     let mut header = [0; FILE_HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -37,7 +37,7 @@ fn mark_of(payload: &[u8]) -> Option<u64> {
 
 /// Checksum of a record: it holds only in this file at this offset, so a record that a disk wrote
 /// to the wrong place or kept from an older file does not pass.
-fn record_crc(file_id: u64, offset: u64, payload: &[u8]) -> u32 {
+pub(crate) fn record_crc(file_id: u64, offset: u64, payload: &[u8]) -> u32 {
     salted_crc(salt_of(file_id), offset, payload)
 }
 

@@ -3,9 +3,11 @@
 //! Takes what [`super::ParquetWriter`] writes and what other programs make of it: other units of
 //! time, one column `value`, columns that may be null, and columns of text as labels.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 
 use heapster_core::series::UNKNOWN_KIND;
 use heapster_core::{Labels, Text, Timestamp, Value};
@@ -276,9 +278,13 @@ impl SampleReader for ParquetReader {
 }
 
 /// Runs what reads a file that may hold anything. The `parquet` crate gives errors for most of what
-/// is damaged, and panics for some.
+/// is damaged, and panics for some; these are errors too, and nobody is told of a bug in us.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ReadError> {
-    match catch_unwind(AssertUnwindSafe(read)) {
+    silence_guarded_panics();
+    let was_guarded = IS_GUARDED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(read));
+    IS_GUARDED.set(was_guarded);
+    match outcome {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(ParquetError::External(error))) => Err(match error.downcast::<std::io::Error>() {
             Ok(error) => ReadError::Io(*error),
@@ -287,6 +293,24 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ReadE
         Ok(Err(error)) => Err(ReadError::Unusable(error.to_string())),
         Err(_) => Err(ReadError::Unusable("the file is damaged".to_owned())),
     }
+}
+
+thread_local! {
+    /// Whether a panic of this thread is expected and caught.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets panics that are caught here print nothing. All others are told as before.
+fn silence_guarded_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_GUARDED.get() {
+                before(info);
+            }
+        }));
+    });
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, String> {

@@ -1,0 +1,211 @@
+//! What the fuzz targets of `fuzz/` and the test of their corpora do with arbitrary bytes: one
+//! function for each target. No part of the interface: it may change or go at any time.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::rc::Rc;
+
+use heapster_core::pipeline::Scrape;
+use heapster_core::series::rows_of;
+use heapster_core::storage::{Samples, Values};
+use heapster_core::{Matcher, NanoTime, Quantity, Timestamp};
+
+use crate::api::params;
+use crate::cli::{self, Command};
+use crate::http::{Query, path};
+use crate::sources::kubelet::cadvisor::{self, Schedulable};
+use crate::sources::kubelet::{NodeInfo, summary};
+use crate::sources::kubernetes::options::Options as KubernetesOptions;
+use crate::transfer::{Format, Input, ReadError, ReadOptions, Sample, Series, reader, writer};
+use crate::uri::Uri;
+use crate::verbs::parse_selector;
+
+/// Samples of one file that are looked at: a few bytes may stand for very many.
+const SAMPLES_MAX: usize = 20_000;
+
+/// A kubelet's `/stats/summary`.
+pub fn kubelet_summary(bytes: &[u8]) {
+    if let Ok(scrape) = summary::decode(bytes, &node(), noon()) {
+        check_scrape(&scrape);
+    }
+}
+
+/// A kubelet's `/stats/container`.
+pub fn kubelet_cadvisor(bytes: &[u8]) {
+    if let Ok(scrape) = cadvisor::decode(bytes, &node(), Schedulable::Yes, noon()) {
+        check_scrape(&scrape);
+    }
+}
+
+fn node() -> NodeInfo {
+    NodeInfo { nodename: "n1".into(), hostname: "n1".into(), host_id: "h".into() }
+}
+
+/// 2018-07-26T12:00:00Z.
+fn noon() -> NanoTime {
+    NanoTime::from_nanos(1_532_606_400_000_000_000)
+}
+
+fn check_scrape(scrape: &Scrape) {
+    let mut keys: Vec<_> = scrape.sets.iter().map(|(key, _)| key).collect();
+    keys.sort();
+    assert!(keys.windows(2).all(|two| two[0] != two[1]), "a key occurs twice");
+    assert!(scrape.rejects.len() <= 100, "{} rejects", scrape.rejects.len());
+    for reject in &scrape.rejects {
+        assert!(reject.len() <= 4096, "a reject of {} bytes", reject.len());
+    }
+    for (_, set) in &scrape.sets {
+        let rows = rows_of(set);
+        assert!(rows.iter().all(|row| !row.cells.is_empty()), "a row without a cell");
+    }
+}
+
+/// A csv file for import. What is read is written and read again.
+pub fn import_csv(bytes: &[u8]) {
+    if let Ok(samples) = read(Format::Csv, bytes, false) {
+        let again = read(Format::Csv, &written(Format::Csv, &samples), false);
+        assert_eq!(again.expect("what was written is read"), samples);
+    }
+    let _ = read(Format::Csv, bytes, true);
+}
+
+/// A file of Prometheus text for import.
+pub fn import_prometheus(bytes: &[u8]) {
+    for floats in [false, true] {
+        let _ = read(Format::Prometheus, bytes, floats);
+    }
+}
+
+/// A Parquet file for import. What is read is written and read again.
+pub fn import_parquet(bytes: &[u8]) {
+    if let Ok(samples) = read(Format::Parquet, bytes, false) {
+        let again = read(Format::Parquet, &written(Format::Parquet, &samples), false);
+        assert_eq!(again.expect("what was written is read"), samples);
+    }
+}
+
+/// The samples of a file; an error that ends it is one of the import's own.
+fn read(format: Format, bytes: &[u8], floats: bool) -> Result<Vec<Sample>, ReadError> {
+    let options = ReadOptions { time: Timestamp::from_millis(7), floats };
+    let mut reader = reader(format, Input::File(file_of(bytes)), &Rc::new(Cell::new(0)), options)?;
+    let mut samples = Vec::new();
+    while samples.len() < SAMPLES_MAX {
+        match reader.next() {
+            Ok(Some(sample)) => samples.push(sample),
+            Ok(None) => break,
+            Err(ReadError::BadLine { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(samples)
+}
+
+fn written(format: Format, samples: &[Sample]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = writer(format, &mut bytes).expect("memory has room");
+    for sample in samples {
+        let series = Series { labels: &sample.labels, metric: &sample.metric, kind: sample.kind };
+        let one =
+            Samples { timestamps: vec![sample.at], values: Values::Mixed(vec![sample.value]) };
+        writer.write(series, &one).expect("memory has room");
+    }
+    writer.finish().expect("memory has room");
+    bytes
+}
+
+/// A file that lies in memory, since readers seek in it.
+fn file_of(bytes: &[u8]) -> File {
+    let memory = rustix::fs::memfd_create("fuzz", rustix::fs::MemfdFlags::CLOEXEC);
+    let mut file = File::from(memory.expect("the system gives files in memory"));
+    file.write_all(bytes).and_then(|()| file.rewind()).expect("memory has room");
+    file
+}
+
+/// The value of `--source` or `--sink`.
+pub fn uri_parse(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Uri::parse(text, environment) {
+        Ok(uri) => {
+            let printed = uri.to_string();
+            let again = Uri::parse(&printed, |_| None);
+            assert!(again.is_ok() || printed.contains('$'), "{printed:?} is not read back");
+            assert!(!uri.redacted().is_empty() && !format!("{uri:?}").is_empty());
+            let _ = (uri.bool_option("a").is_ok(), uri.int_option("a").is_ok());
+            let _ = uri.accept_options(&["a"]).map_err(|error| error.to_string());
+            let _ = KubernetesOptions::from_uri(&uri).map_err(|error| error.to_string());
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    (name != "NONE").then(|| format!("x{name}"))
+}
+
+/// A command line, one argument a line.
+pub fn command_line(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match cli::command(text.split('\n').map(str::to_owned), &environment) {
+        Ok(Command::Serve(config, notes)) => {
+            let _ = (format!("{config:?}"), notes.len());
+        }
+        Ok(_) => {}
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// A selector of the command line; its matchers are tried.
+pub fn selector_parse(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match parse_selector(text) {
+        Ok(selector) => selector.matchers.iter().for_each(|matcher| check_matcher(matcher, text)),
+        Err(error) => {
+            let shown = error.to_string();
+            assert!(shown.ends_with('^'), "an error without its mark: {shown:?}");
+        }
+    }
+}
+
+fn check_matcher(matcher: &Matcher, text: &str) {
+    let matches = [matcher.matches(""), matcher.matches("web-1"), matcher.matches(text)];
+    assert_eq!(matches[0], matcher.matches_absent(), "no label is an empty one");
+    if let heapster_core::MatchOp::Equal(value) = matcher.op() {
+        assert!(matcher.matches(value) && matches[2] == (value == text));
+    }
+}
+
+/// Path and query of a request, and what handlers read of the query.
+pub fn request_target(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (raw_path, raw_query) = text.split_once('?').unwrap_or((text, ""));
+    if let Some(decoded) = path::decode(raw_path) {
+        let clean = path::clean(&decoded).into_owned();
+        assert_eq!(path::clean(&clean), clean, "cleaning a clean path changes it");
+        assert!(!clean.contains("/../") && clean.starts_with('/'));
+        assert_eq!(path::decode(&path::encode(&clean)), Some(clean), "a redirect leads elsewhere");
+    }
+    let query = Query::parse(raw_query);
+    let _ = (params::start(&query).is_ok(), params::end(&query).is_ok());
+    let _ = params::required_range(&query, Timestamp::EPOCH).is_ok();
+    let _ = (params::labels(&query).is_ok(), params::bucket(&query).is_ok());
+    let _ = params::aggregations(query.first("aggregations")).is_ok();
+    let _ = params::metric_name(query.first("metric")).len();
+}
+
+/// Texts that stand for numbers and times: a quantity of Kubernetes, a moment, a pattern.
+pub fn small_texts(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(quantity) = Quantity::parse(text) {
+        let (value, milli) = (quantity.value(), quantity.milli_value());
+        assert_eq!(value.signum() * milli.signum() >= 0, true, "{value} and {milli}");
+    }
+    if let Ok(at) = Timestamp::parse_rfc3339(text) {
+        let printed = at.to_string();
+        assert_eq!(Timestamp::parse_rfc3339(&printed).ok(), Some(at), "{printed}");
+    }
+    let _ = NanoTime::parse_rfc3339(text).is_ok();
+    if let Ok(matcher) = Matcher::regex("label", text) {
+        check_matcher(&matcher, text);
+    }
+}

@@ -1,0 +1,194 @@
+//! The corpora of the fuzz targets: what a fuzzer once found interesting, and every input that once
+//! broke something, are read to an end. See docs/fuzzing.md.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+
+use heapster_core::storage::{Samples, Values};
+use heapster_core::{Labels, MetricKind, Text, Timestamp, Value};
+use heapster_server::fuzz_support;
+use heapster_server::transfer::{Format, Input, ReadError, ReadOptions, Series, reader, writer};
+
+use crate::mutation::run_corpus;
+
+const CRATE: &str = env!("CARGO_MANIFEST_DIR");
+
+#[test]
+fn no_summary_of_a_kubelet_makes_the_decoder_panic() {
+    run_corpus(CRATE, "kubelet_summary", fuzz_support::kubelet_summary);
+}
+
+#[test]
+fn no_statistics_of_cadvisor_make_the_decoder_panic() {
+    run_corpus(CRATE, "kubelet_cadvisor", fuzz_support::kubelet_cadvisor);
+}
+
+#[test]
+fn any_csv_is_refused_or_read_and_what_was_read_can_be_written() {
+    run_corpus(CRATE, "import_csv", fuzz_support::import_csv);
+}
+
+#[test]
+fn any_prometheus_text_is_refused_or_read() {
+    run_corpus(CRATE, "import_prometheus", fuzz_support::import_prometheus);
+}
+
+#[test]
+fn any_parquet_is_refused_or_read_and_what_was_read_can_be_written() {
+    run_corpus(CRATE, "import_parquet", fuzz_support::import_parquet);
+}
+
+#[test]
+fn any_source_or_sink_is_refused_or_read() {
+    run_corpus(CRATE, "uri_parse", fuzz_support::uri_parse);
+}
+
+#[test]
+fn any_command_line_is_refused_or_read() {
+    run_corpus(CRATE, "command_line", fuzz_support::command_line);
+}
+
+#[test]
+fn any_selector_is_refused_with_its_place_or_read() {
+    run_corpus(CRATE, "selector_parse", fuzz_support::selector_parse);
+}
+
+#[test]
+fn any_target_of_a_request_is_refused_or_read() {
+    run_corpus(CRATE, "request_target", fuzz_support::request_target);
+}
+
+#[test]
+fn any_quantity_moment_or_pattern_is_refused_or_read() {
+    run_corpus(CRATE, "small_texts", fuzz_support::small_texts);
+}
+
+/// Writes the seeds that the corpora grew from. Run it where the recordings in `../shared` are at
+/// hand, then `make fuzz` and `scripts/fuzz --minimise`.
+#[test]
+#[ignore = "writes into fuzz/corpus"]
+fn make_seeds() {
+    let seed = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = Path::new(CRATE).join("fuzz/corpus").join(target);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), bytes).unwrap();
+    };
+    let fixtures = Path::new(CRATE).join("../../shared/fixtures/heapster");
+    for entry in fs::read_dir(fixtures).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let bytes = fs::read(&path).unwrap_or_default();
+        if name.starts_with("summary_decode") && name.ends_with("input.json") && bytes.len() < 9000
+        {
+            seed("kubelet_summary", &name, &bytes);
+        }
+        if name == "cadvisor_decode.input.json" && bytes.len() < 40_000 {
+            seed("kubelet_cadvisor", &name, &bytes);
+        }
+    }
+    let stats = r#"{"timestamp":"2018-07-26T12:00:00Z","cpu":{"usage":{"total":7}},"memory":{"usage":1,"working_set":2,"pgfault":3},"network":{"interfaces":[{"name":"eth0","rx_bytes":1}]},"filesystem":[{"device":"/dev/sda1","capacity":5,"usage":2}]}"#;
+    let container = |name: &str| {
+        format!(
+            r#""{name}":{{"name":"{name}","aliases":["k8s_POD_web_shop_uid_0"],"spec":{{"creation_time":"2018-07-26T11:00:00Z","labels":{{"io.kubernetes.container.name":"web","io.kubernetes.pod.name":"web-1","io.kubernetes.pod.namespace":"shop","io.kubernetes.pod.uid":"u"}},"has_cpu":true,"has_memory":true,"cpu":{{"limit":100}},"memory":{{"limit":-1}}}},"stats":[{stats}]}}"#
+        )
+    };
+    seed(
+        "kubelet_cadvisor",
+        "made",
+        format!("{{{},{}}}", container("/"), container("/docker/1")).as_bytes(),
+    );
+    let summary = r#"{"node":{"nodeName":"n1","startTime":"2018-07-26T11:00:00Z","systemContainers":[{"name":"kubelet","startTime":"2018-07-26T11:00:00Z","cpu":{"time":"2018-07-26T12:00:00Z","usageCoreNanoSeconds":18446744073709551615}}],"cpu":{"time":"2018-07-26T12:00:00Z","usageNanoCores":1}},"pods":[{"podRef":{"name":"web-1","namespace":"shop","uid":"u"},"containers":[{"name":"web","memory":{"usageBytes":1.5e3,"workingSetBytes":"x"},"userDefinedMetrics":[{"name":"m","type":"gauge","time":null,"value":2.5}],"accelerators":[{"make":"nvidia","id":"g","memoryTotal":7}]}],"network":{"rxBytes":1,"interfaces":[]},"volume":[{"name":"v","capacityBytes":9}]}]}"#;
+    seed("kubelet_summary", "made", summary.as_bytes());
+    for (format, target) in [
+        (Format::Csv, "import_csv"),
+        (Format::Prometheus, "import_prometheus"),
+        (Format::Parquet, "import_parquet"),
+    ] {
+        seed(target, "made", &made(format));
+    }
+    let csv = "time,metric,kind,value,pod\n2018-07-26T12:00:00Z,cpu/usage,cumulative,7,web\n1532606400000,a,gauge,0x1p3,\n,\"q\"\"\",delta,NaN,x\n";
+    seed("import_csv", "columns", csv.as_bytes());
+    let text = "# HELP a b\n# TYPE a counter\na{pod=\"w\\\"\\n\"} 7 1532606400000\na_total 1e3\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 3\nh_sum -Inf 1.5\n# EOF\n";
+    seed("import_prometheus", "types", text.as_bytes());
+    let lines = [
+        (
+            "uri_parse",
+            "kubernetes:https://user:pass@10.0.0.1:6443/x?inClusterConfig=false&kubeletPort=10250&auth=$HOME",
+        ),
+        (
+            "uri_parse",
+            "kubernetes.summary_api:''?useServiceAccount=true&kubeletHttps=true&insecure=true",
+        ),
+        ("uri_parse", "influxdb:http://[::1]:8086?user=%41&withfields=true"),
+        ("uri_parse", "log"),
+        ("uri_parse", "host:?root=${NONE}/x&interval=5s"),
+        (
+            "command_line",
+            "--source=kubernetes:https://k?inClusterConfig=false\n--sink\nlog\n--metric-resolution=30s\n--retention=15d\n--retention-size=5GiB\n--tiers=5m:30d,1h:1y",
+        ),
+        ("command_line", "export\n--format=csv\n--match={pod=\"x\"}\n--start=-1h\ndata"),
+        ("command_line", "backup\na\nb"),
+        ("command_line", "help\nimport"),
+        ("selector_parse", "memory/usage{pod_name=~\"web-.*\",type!=\"node\",x!~'a|b'}"),
+        ("selector_parse", "{\"cpu/usage\",__name__=\"x\", a=\"\\u00e9\\x41\\101\\n\"}"),
+        (
+            "request_target",
+            "/api/v1/model/namespaces/de%20fault/../pods/%2e%2e/?start=2018-07-26T12:00:00.5%2B02:00&end=&labels=a:b,c:d&bucket=5m",
+        ),
+        (
+            "request_target",
+            "//a/./b?start=0001-01-01T00:00:00Z&bucket=10ms&aggregations=average,max,50-perc&metric=cpu-usage",
+        ),
+        ("small_texts", "1.5Gi"),
+        ("small_texts", "-12345678901234567890m"),
+        ("small_texts", "1e-9"),
+        ("small_texts", "2018-07-26T12:00:00.123456789+02:00"),
+        ("small_texts", "web-(a|b).*[^x]{2,3}"),
+    ];
+    for (number, (target, line)) in lines.into_iter().enumerate() {
+        seed(target, &format!("line_{number}"), line.as_bytes());
+    }
+}
+
+fn made(format: Format) -> Vec<u8> {
+    let labels = Labels::from_iter([("pod_name", "web-1"), ("type", "pod,\"x\"")]);
+    let mut bytes = Vec::new();
+    let mut to = writer(format, &mut bytes).unwrap();
+    for (metric, values) in [
+        ("cpu/usage", Values::Ints((0..9).collect())),
+        ("load", Values::Floats((0..9).map(|at| f64::from(at) / 3.0).collect())),
+        ("mixed", Values::Mixed((0..9).map(|at| Value::Int(at)).collect())),
+    ] {
+        let times = (0..9).map(|at| Timestamp::from_millis(1_532_606_400_000 + at * 60_000));
+        let samples = Samples { timestamps: times.collect(), values };
+        let metric = Text::from(metric);
+        let series = Series { labels: &labels, metric: &metric, kind: MetricKind::Gauge };
+        to.write(series, &samples).unwrap();
+    }
+    to.finish().unwrap();
+    bytes
+}
+
+/// The `parquet` crate panics on some damaged files; whoever imports one gets an error.
+#[test]
+fn a_damaged_byte_of_parquet_is_an_error_or_goes_unnoticed_but_never_panics() {
+    let sound = made(Format::Parquet);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("damaged.parquet");
+    let told = Rc::new(Cell::new(0_u64));
+    let mut refused = 0;
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x55;
+        fs::write(&path, &bytes).unwrap();
+        let options = ReadOptions { time: Timestamp::EPOCH, floats: false };
+        let input = Input::File(fs::File::open(&path).unwrap());
+        let read = reader(Format::Parquet, input, &told, options).and_then(|mut reader| {
+            while reader.next()?.is_some() {}
+            Ok(())
+        });
+        refused += u64::from(matches!(read, Err(ReadError::Unusable(_))));
+    }
+    assert!(refused > 100, "{refused} damaged files were refused");
+}
