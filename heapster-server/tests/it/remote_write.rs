@@ -289,7 +289,8 @@ fn a_failed_sync_ends_the_process_within_five_seconds_and_says_why() {
         let dir = TempDir::new().expect("a directory");
         let mut strace = Command::new("strace");
         // Opening a new store syncs a few times; what comes after fails for ever.
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+        // The tracer is the grandchild, so that the child that is waited for and killed is the server.
+        strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
         strace.args(["-e", "inject=fdatasync:error=EIO:when=12+", BINARY]);
         let server = Server::start_with(strace, dir.path(), &[ack]);
         let (mut expected, mut sent) = (Stored::new(), Stored::new());
