@@ -19,6 +19,8 @@ pub struct Campaign {
     pub jobs: usize,
     /// Stops once that many images were opened.
     pub images_max: Option<u64>,
+    /// Stops once a crash was tried at that many calls of the file system.
+    pub crash_points_max: Option<u64>,
 }
 
 /// How far a campaign is.
@@ -97,11 +99,18 @@ impl Campaign {
                         progress.done_before += 1;
                     }
                     tell(progress);
-                    if self.images_max.is_some_and(|max| progress.tally.images >= max) {
+                    let Tally { images, crash_points, .. } = progress.tally;
+                    if self.images_max.is_some_and(|max| images >= max)
+                        || self.crash_points_max.is_some_and(|max| crash_points >= max)
+                    {
                         shared.is_over.store(true, Ordering::Relaxed);
                     }
                 }
                 Err(failure) => {
+                    let mut progress = shared.progress.lock();
+                    progress.0.seeds += 1;
+                    progress.0.tally.add(&failure.tally);
+                    drop(progress);
                     let mut found = shared.found.lock();
                     if found.as_ref().is_none_or(|other| other.seed > seed) {
                         *found = Some(Found { seed, failure });
@@ -126,6 +135,7 @@ pub(crate) fn run_script(script: &Script, has_trace: bool) -> Result<Tally, Fail
     catch_unwind(AssertUnwindSafe(|| run(script, has_trace))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Failure { what: format!("panic: {}", text.unwrap_or_default()), trace: Vec::new() })
+        let what = format!("panic: {}", text.unwrap_or_default());
+        Err(Failure { what, tally: Tally::default(), trace: Vec::new() })
     })
 }

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     match Arguments::parse().verb {
         Verb::Soak { first, seeds, images, jobs } => {
-            soak(&Campaign { first, seeds, jobs, images_max: images })
+            soak(&Campaign { first, seeds, jobs, images_max: images, crash_points_max: None })
         }
         Verb::Seed { seed, shorten } => one(seed, shorten),
         #[cfg(feature = "planted-bugs")]
@@ -85,13 +85,13 @@ fn hunt(seeds: u64, jobs: usize, only: &str) -> ExitCode {
                 let Found { seed, failure } = found;
                 let what: String = failure.what.chars().take(100).collect();
                 println!(
-                    "{name:24} found by seed {seed:6}, {} images: {what}",
-                    trophy.tally.images
+                    "{name:20} found after {:4} seeds, {:7} images, by seed {seed}: {what}",
+                    trophy.seeds, trophy.tally.images
                 );
             }
             None => {
                 missed += 1;
-                println!("{name:24} NOT FOUND in {} seeds: {}", trophy.seeds, bug.what());
+                println!("{name:20} NOT FOUND in {} seeds: {}", trophy.seeds, bug.what());
             }
         }
         let _ = std::io::stdout().flush();

@@ -63,6 +63,8 @@ impl Tally {
 pub struct Failure {
     /// What is wrong.
     pub what: String,
+    /// What was done until then.
+    pub tally: Tally,
     /// The steps so far with their results; empty unless a trace was wanted.
     pub trace: Vec<String>,
 }
@@ -93,7 +95,7 @@ pub fn run(script: &Script, has_trace: bool) -> Result<Tally, Failure> {
     let mut world = World::new(script, has_trace);
     match world.run(script) {
         Ok(()) => Ok(world.tally),
-        Err(what) => Err(Failure { what, trace: world.trace }),
+        Err(what) => Err(Failure { what, tally: world.tally, trace: world.trace }),
     }
 }
 
