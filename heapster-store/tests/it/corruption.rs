@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use heapster_core::storage::{
     Aggregates, Bucket, BucketSelector, Columns, Damage, Selector, Snapshot, collect,
@@ -20,7 +20,8 @@ use heapster_core::storage::{
 use heapster_core::{Matcher, TimeRange, Timestamp, Value};
 use heapster_store::vfs::faulty::FaultyVfs;
 use heapster_store::{
-    Ack, OpenReport, ReaderOptions, Retention, Stats, Store, StoreOptions, StoreReader, TierOptions,
+    Ack, Clock, OpenReport, ReaderOptions, Retention, Stats, Store, StoreOptions, StoreReader,
+    SystemClock, TierOptions,
 };
 
 use crate::support::*;
@@ -279,7 +280,8 @@ fn paths_of(files: &Files) -> Vec<PathBuf> {
 
 /// Changes every `stride`-th byte, one at a time, and compares each time.
 fn sweep(subject: &Subject, stride: usize) -> Tally {
-    let begin = Instant::now();
+    let clock = SystemClock::new();
+    let begin = clock.monotonic();
     let places: Vec<(PathBuf, usize)> = paths_of(&subject.files)
         .into_iter()
         .flat_map(|path| {
@@ -317,7 +319,7 @@ fn sweep(subject: &Subject, stride: usize) -> Tally {
         subject.files.len(),
         places.len(),
         tally,
-        begin.elapsed().as_secs_f64()
+        (clock.monotonic() - begin).as_secs_f64()
     );
     tally
 }
