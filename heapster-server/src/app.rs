@@ -20,7 +20,7 @@ use heapster_core::cluster::{ClusterView, NoCluster};
 use heapster_core::pipeline::{BoxFuture, Sink, SourceProvider};
 use heapster_core::processors::{LabelCopier, standard};
 use heapster_core::storage::StorageError;
-use heapster_store::{Ack, Clock, OpenReport, Retention, Store, StoreOptions, SystemClock};
+use heapster_store::{Ack, Clock, OpenReport, Retention, Stats, Store, StoreOptions, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -436,9 +436,30 @@ fn report_opening(report: &OpenReport) {
         let (damaged, rows) = (report.damaged_bytes, report.lost_rows);
         warn!("{damaged} bytes of the log are damaged, {rows} rows are lost with them");
     }
-    for file in &report.quarantined {
+    for file in report.quarantined.iter().chain(&report.unavailable) {
         warn!("the store goes on without {}: {}", file.file, file.reason);
     }
+    for index in &report.damaged_indexes {
+        warn!("nothing is lost of {}, but {}", index.file, index.reason);
+    }
+}
+
+/// Logs each row group that somebody could not read, once; gives how many there were so far.
+fn report_quarantine(stats: &Stats, told: u64) -> u64 {
+    let news = || stats.quarantine.iter().filter(|group| group.number > told);
+    // The list is short, and many may have come at once.
+    let first = news().map(|group| group.number).min().unwrap_or(told + 1);
+    if first > told + 1 {
+        warn!("{} more parts of the store could not be read", first - told - 1);
+    }
+    for group in news() {
+        let (labels, range) = (&group.labels, group.range);
+        warn!(
+            "answers are without what {labels} has from {} to {}: {}",
+            range.start, range.end, group.reason
+        );
+    }
+    news().map(|group| group.number).max().unwrap_or(told)
 }
 
 /// Where metrics come from, and what is known of the cluster.
@@ -504,10 +525,13 @@ impl Upkeep {
         let (fail, failed) = mpsc::channel(1);
         let maintain = move || {
             let lines = RateLimit::new(Duration::from_secs(10));
+            let mut quarantined = 0;
             while let Err(std_mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(UPKEEP_PERIOD)
             {
                 let outcome = catch_unwind(AssertUnwindSafe(|| store.maintain()));
-                telemetry::store::record(&registry, &store.stats());
+                let stats = store.stats();
+                telemetry::store::record(&registry, &stats);
+                quarantined = report_quarantine(&stats, quarantined);
                 record_watches(&registry, kubernetes.as_ref());
                 if let Ok(outcome) = &outcome {
                     intake.note_maintenance(outcome.as_ref().err());

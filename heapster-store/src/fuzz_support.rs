@@ -293,7 +293,7 @@ type Contents = BTreeMap<(String, String), Vec<(i64, (bool, u64))>>;
 
 fn contents_of_head(log: &Follower) -> Contents {
     let head: Arc<Head> = Arc::clone(log.head());
-    let view = View::new(&Manifest::default(), Vec::new(), vec![head]);
+    let view = View::new(&Manifest::default(), Vec::new(), vec![head], Arc::default());
     read_all(&StoreSnapshot::new(Arc::new(view), u64::MAX)).expect("a head has no file")
 }
 
@@ -365,7 +365,7 @@ pub fn segment_open(bytes: &[u8]) {
     }
     let is_sound = segment.verify().is_ok();
     segment.check_groups(&mut |_| {});
-    let view = View::new(&Manifest::default(), vec![Arc::new(segment)], Vec::new());
+    let view = View::new(&Manifest::default(), vec![Arc::new(segment)], Vec::new(), Arc::default());
     let snapshot = StoreSnapshot::new(Arc::new(view), u64::MAX);
     let all = read_all_and_compare(&snapshot);
     assert!(!is_sound || all.is_ok(), "what passed the check cannot be read: {all:?}");

@@ -21,10 +21,11 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heapster_core::storage::{Snapshot, Storage};
+use heapster_core::storage::{Damage, Snapshot, Storage};
 use heapster_query::{Budget, Cancel, Limits, QueryError};
 use heapster_store::Clock;
 use http::StatusCode;
+use http::header::{HeaderValue, WARNING};
 
 pub use error::ApiError;
 
@@ -130,6 +131,22 @@ impl Drop for CancelOnDrop {
     }
 }
 
+/// Marks an answer that damage to the store makes partial. The body stays what clients expect.
+fn say_what_is_lacking(response: &mut Response, damage: &[Damage]) {
+    let (Some(start), Some(end)) = (
+        damage.iter().map(|damage| damage.range.start).min(),
+        damage.iter().map(|damage| damage.range.end).max(),
+    ) else {
+        return;
+    };
+    let warning = format!(
+        "299 heapster \"partial answer: samples between {start} and {end} could not be read\""
+    );
+    if let Ok(warning) = HeaderValue::try_from(warning) {
+        response.headers_mut().insert(WARNING, warning);
+    }
+}
+
 impl Context {
     /// Reads the store on a thread that may block. The read ends when the returned future is
     /// dropped.
@@ -145,7 +162,10 @@ impl Context {
                 Ok(snapshot) => snapshot,
                 Err(error) => return ApiError::from(QueryError::from(error)).into_response(),
             };
-            read(&*snapshot, &mut budget).unwrap_or_else(ApiError::into_response)
+            let mut response =
+                read(&*snapshot, &mut budget).unwrap_or_else(ApiError::into_response);
+            say_what_is_lacking(&mut response, &snapshot.damage());
+            response
         };
         self.turns.make(make).await
     }

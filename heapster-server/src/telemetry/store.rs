@@ -14,7 +14,7 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
 
 type Read = fn(&Stats) -> u64;
 
-const GAUGES: [(Family, Read); 13] = [
+const GAUGES: [(Family, Read); 15] = [
     (gauge("heapster_store_head_sets", "Label sets in memory."), |s| s.head_sets),
     (gauge("heapster_store_head_series", "Active series: columns of the sets in memory."), |s| {
         s.head_columns
@@ -30,6 +30,20 @@ const GAUGES: [(Family, Read); 13] = [
     (gauge("heapster_store_quarantined_files", "Files found damaged or missing."), |s| {
         s.quarantined_files
     }),
+    (
+        gauge(
+            "heapster_store_quarantined_row_groups",
+            "Parts of segments that could not be read and that answers are without.",
+        ),
+        |s| s.quarantined_row_groups,
+    ),
+    (
+        gauge(
+            "heapster_store_damaged_indexes",
+            "Segments with a damaged index, served out of its other copy.",
+        ),
+        |s| s.damaged_indexes,
+    ),
     (
         gauge("heapster_store_clock_suspect", "1 while deletions wait because the clock jumped."),
         |s| u64::from(s.is_clock_suspect),

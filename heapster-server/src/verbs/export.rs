@@ -14,7 +14,7 @@ use super::progress::{Progress, short_time};
 use super::{Outcome, VerbError, dir, open_for_reading, range, selectors, tell};
 
 /// How many damaged places are told one by one.
-const TOLD_MAX: u64 = 10;
+const TOLD_MAX: usize = 10;
 
 /// What to export.
 struct Options<'a> {
@@ -85,7 +85,7 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
         snapshot: &snapshot,
         progress: Progress::new("export", "samples", options.progress),
         series: 0,
-        damages: 0,
+        failures: 0,
         samples: Samples::default(),
     };
     let result = transfer::writer(options.format, &mut output)
@@ -96,7 +96,12 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
         Failure::Read(error) => VerbError::Read(error),
     })?;
     output.commit()?;
-    let Export { progress, series, damages, .. } = export;
+    let Export { mut progress, series, failures, .. } = export;
+    let lacking = snapshot.damage();
+    for damage in lacking.iter().take(TOLD_MAX) {
+        progress.say(&format!("heapster: left out: {}", damage.reason));
+    }
+    let damages = failures + lacking.len();
     let (samples, elapsed) = (progress.count(), short_time(progress.elapsed()));
     drop(progress);
     tell(format_args!("exported {samples} samples of {series} series to {name} in {elapsed}"));
@@ -125,7 +130,7 @@ struct Export<'a> {
     snapshot: &'a dyn Snapshot,
     progress: Progress,
     series: u64,
-    damages: u64,
+    failures: usize,
     samples: Samples,
 }
 
@@ -211,8 +216,8 @@ impl Export<'_> {
                 Err(error) => Err(error),
             };
             if let Err(error) = decoded {
-                self.damages += 1;
-                if self.damages <= TOLD_MAX {
+                self.failures += 1;
+                if self.failures <= TOLD_MAX {
                     let error = crate::telemetry::logging::chain(&error);
                     self.progress.say(&format!("heapster: left out: {error}"));
                 }

@@ -37,6 +37,8 @@ struct Stats {
     tiers: Vec<Tier>,
     labels: Vec<Label>,
     metrics: Vec<Metric>,
+    /// Segments with a damaged index, of which nothing is lost.
+    damaged_indexes: u64,
 }
 
 /// Files of one kind.
@@ -96,10 +98,18 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
     for file in &report.unavailable {
         tell(format_args!("not counted: {}: {}", file.file, file.reason));
     }
-    if !report.is_complete() {
+    for index in &report.damaged_indexes {
+        tell(format_args!("nothing is lost of {}, but {}", index.file, index.reason));
+    }
+    let damaged: u64 = stats.tiers.iter().map(|tier| tier.damaged_row_groups).sum();
+    if damaged > 0 {
+        tell(format_args!("{damaged} row groups are damaged; answers are without them"));
+    }
+    let is_complete = report.is_complete() && damaged == 0;
+    if !is_complete || stats.damaged_indexes > 0 {
         tell(format_args!("The store is damaged. Run `heapster check {}`.", dir.display()));
     }
-    Ok(Outcome::complete_if(report.is_complete()))
+    Ok(Outcome::complete_if(is_complete))
 }
 
 impl Stats {
@@ -131,6 +141,7 @@ impl Stats {
             tiers: census.iter().map(Tier::of).collect(),
             labels: count_labels(&snapshot, top).map_err(VerbError::Read)?,
             metrics,
+            damaged_indexes: held.damaged_indexes,
         })
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use heapster_core::processors::{LabelCopier, standard};
 use heapster_core::storage::{
-    Column, ColumnCursor, Run, Samples, SelectedSet, Selector, Snapshot, Storage, StorageError,
+    Column, ColumnCursor, Damage, Run, Samples, SelectedSet, Selector, Snapshot, Storage,
+    StorageError,
 };
 use heapster_core::{
     DataBatch, EntityKey, EntityType, Labels, MetricKind, MetricSet, MetricValue, NanoTime, Text,
@@ -540,4 +541,56 @@ proptest! {
 fn an_empty_store_has_no_batch_to_restore() {
     let served = Served::new(ApiOptions::default());
     assert_eq!(live::restore(&*served.storage).unwrap(), None);
+}
+
+/// A store that has nothing, and says that it should have.
+struct LackingStorage;
+
+struct LackingSnapshot;
+
+impl Storage for LackingStorage {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError> {
+        Ok(Arc::new(LackingSnapshot))
+    }
+}
+
+impl Snapshot for LackingSnapshot {
+    fn select(&self, _: &Selector) -> Result<Vec<Arc<dyn SelectedSet>>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    fn column_names(&self, _: &Selector) -> Result<Vec<Text>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    fn label_names(&self, _: &Selector) -> Result<Vec<Text>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    fn label_values(&self, _: &str, _: &Selector) -> Result<Vec<Text>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    fn bounds(&self) -> Option<TimeRange> {
+        None
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        let range = TimeRange::new(at("2018-07-26T12:00:00Z"), at("2018-07-26T12:05:00Z"));
+        vec![Damage { labels: None, range, reason: "a row group is damaged".to_owned() }]
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_damage_makes_partial_has_a_warning_and_the_body_of_ever() {
+    let clock = SteppedClock::at(at("2018-07-26T12:00:00Z"));
+    let router =
+        router_over(Arc::new(LackingStorage), &Arc::default(), &clock, ApiOptions::default());
+    let response = get(&router, SERIES).await;
+    let warning = response.headers()["warning"].to_str().unwrap();
+    assert!(warning.starts_with("299 heapster \"partial answer: "), "{warning}");
+    assert!(warning.contains("2018-07-26T12:00:00Z and 2018-07-26T12:05:00Z"), "{warning}");
+    let served = hourly();
+    let whole = get(&served.router, SERIES).await;
+    assert_eq!((response.status(), whole.headers().get("warning")), (StatusCode::OK, None));
 }

@@ -22,7 +22,8 @@ pub struct Trophy {
 /// time in a process.
 pub fn hunt(bug: Bug, seeds_max: u64, jobs: usize) -> Trophy {
     plant(Some(bug));
-    let campaign = Campaign { first: 0, seeds: seeds_max, jobs, images_max: None, crash_points_max: None };
+    let campaign =
+        Campaign { first: 0, seeds: seeds_max, jobs, images_max: None, crash_points_max: None };
     let result = campaign.run(&|_| {});
     plant(None);
     let (found, progress) = match result {
