@@ -198,7 +198,7 @@ pub fn small_texts(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(quantity) = Quantity::parse(text) {
         let (value, milli) = (quantity.value(), quantity.milli_value());
-        assert_eq!(value.signum() * milli.signum() >= 0, true, "{value} and {milli}");
+        assert!(value.signum() * milli.signum() >= 0, "{value} and {milli}");
     }
     if let Ok(at) = Timestamp::parse_rfc3339(text) {
         let printed = at.to_string();

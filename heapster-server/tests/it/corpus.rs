@@ -159,7 +159,7 @@ fn made(format: Format) -> Vec<u8> {
     for (metric, values) in [
         ("cpu/usage", Values::Ints((0..9).collect())),
         ("load", Values::Floats((0..9).map(|at| f64::from(at) / 3.0).collect())),
-        ("mixed", Values::Mixed((0..9).map(|at| Value::Int(at)).collect())),
+        ("mixed", Values::Mixed((0..9).map(Value::Int).collect())),
     ] {
         let times = (0..9).map(|at| Timestamp::from_millis(1_532_606_400_000 + at * 60_000));
         let samples = Samples { timestamps: times.collect(), values };

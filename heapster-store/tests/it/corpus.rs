@@ -76,7 +76,7 @@ fn make_seeds() {
         let numbers: Vec<u8> =
             (0..40).map(|at| [shape, timestamps[at % 7], at as u8][at % 3]).collect();
         (0..4).for_each(|kind| {
-            seed("codec_roundtrip", &format!("{kind}_{shape}"), &[kind], &numbers)
+            seed("codec_roundtrip", &format!("{kind}_{shape}"), &[kind], &numbers);
         });
     }
     for (path, bytes) in files_of_a_store() {

@@ -190,7 +190,7 @@ impl Op {
 }
 
 fn ack(input: &mut Input<'_>) -> Ack {
-    if input.byte() % 4 == 0 { Ack::Durable } else { Ack::Buffered }
+    if input.byte().is_multiple_of(4) { Ack::Durable } else { Ack::Buffered }
 }
 
 /// Values of the columns of a handle.
@@ -370,7 +370,7 @@ impl Machine {
 
     /// Another process reads the same.
     fn read_from_outside(&self) {
-        let options = ReaderOptions { vfs: Arc::new(self.vfs.clone()), ..ReaderOptions::default() };
+        let options = ReaderOptions { vfs: Arc::new(self.vfs.clone()) };
         let reader = StoreReader::open(DIR, options).expect("a reader opens beside the writer");
         assert_eq!(contents(&reader.snapshot()), self.now, "a reader shows something else");
     }
