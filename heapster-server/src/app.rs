@@ -435,6 +435,9 @@ fn report_opening(report: &OpenReport) {
     if !report.is_complete() {
         let (damaged, rows) = (report.damaged_bytes, report.lost_rows);
         warn!("{damaged} bytes of the log are damaged, {rows} rows are lost with them");
+        if report.missing_batches > 0 {
+            warn!("{} batches are missing between two files of the log", report.missing_batches);
+        }
     }
     for file in report.quarantined.iter().chain(&report.unavailable) {
         warn!("the store goes on without {}: {}", file.file, file.reason);

@@ -31,6 +31,8 @@ pub(crate) struct Follower {
     pub is_unreadable: bool,
     /// Sequence of the last batch; rows of it may be in the head even if it was damaged.
     pub last_seq: u64,
+    /// Sequence of the first batch; 0 when there is none.
+    pub first_seq: u64,
     pub batches: u64,
     pub samples: u64,
     /// Bytes of damaged records, header included, and of records that no writer makes.
@@ -58,6 +60,7 @@ impl Follower {
             seen_len: 0,
             is_unreadable: false,
             last_seq: 0,
+            first_seq: 0,
             batches: 0,
             samples: 0,
             damaged_bytes: 0,
@@ -169,6 +172,9 @@ impl Follower {
             return self.count_damage(payload.len() as u64, offset);
         }
         self.last_seq = self.last_seq.max(seq);
+        if self.first_seq == 0 {
+            self.first_seq = seq;
+        }
         match self.applier.apply(payload) {
             Ok(applied) => {
                 self.batches += 1;

@@ -334,6 +334,10 @@ fn replay(vfs: &dyn Vfs, paths: &Paths, floor: u64, opened: &mut OpenReport) -> 
         let file = open_wal(vfs, &path)?;
         let len = file.size().map_err(|source| Error::io("read", &path, source))?;
         log.read(&path, &*file, len)?;
+        if replayed.last_seq > 0 {
+            let missing = log.first_seq.saturating_sub(replayed.last_seq + 1);
+            opened.missing_batches += missing;
+        }
         replayed.last_seq = replayed.last_seq.max(log.last_seq);
         log.add_to(opened);
         if log.marked < log.batches_end {

@@ -330,6 +330,9 @@ pub struct OpenReport {
     pub damaged_bytes: u64,
     /// Rows behind a damaged record that depended on it and are lost with it.
     pub lost_rows: u64,
+    /// Batches that are missing between the end of one log file and the beginning of the next: a
+    /// file ends before its time.
+    pub missing_batches: u64,
     /// Files that were damaged or missing. The rest of the store is served.
     pub quarantined: Vec<Quarantined>,
     /// Segments that the system did not let us read. They stay where they are and are tried again
@@ -343,6 +346,7 @@ impl OpenReport {
     /// Whether everything that was acknowledged is there.
     pub fn is_complete(&self) -> bool {
         let is_log_whole = self.damaged_bytes == 0 && self.lost_rows == 0;
+        let is_log_whole = is_log_whole && self.missing_batches == 0;
         is_log_whole && self.quarantined.is_empty() && self.unavailable.is_empty()
     }
 }

@@ -7,7 +7,7 @@ use heapster_core::storage::{
     Aggregates, Bucket, BucketSelection, BucketSelector, Columns, MemoryStorage, Snapshot, Storage,
     Sum, collect_buckets,
 };
-use heapster_core::{TimeRange, Timestamp};
+use heapster_core::{TimeRange, Timestamp, Value};
 use heapster_store::Store;
 use heapster_store::vfs::faulty::Coin;
 
@@ -100,6 +100,15 @@ fn print(bucket: &Bucket) -> String {
         sum => format!("{:?}", sum + 0.0),
     };
     let increase = bucket.increase.map(|own| (sum(own.by), own.resets));
-    let without = Bucket { sum: None, increase: None, ..*bucket };
+    // Of equal values, such as 0 and -0.0, that of the first sample is kept; which part of a bucket
+    // is asked first depends on what is answered from a tier.
+    let plain = |value: Option<Value>| match value {
+        Some(Value::Float(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
+            Some(Value::Int(float as i64))
+        }
+        value => value,
+    };
+    let (min, max) = (plain(bucket.min), plain(bucket.max));
+    let without = Bucket { sum: None, increase: None, min, max, ..*bucket };
     format!("{without:?} {:?} {increase:?}", bucket.sum.map(sum))
 }

@@ -820,3 +820,32 @@ fn what_a_store_shows_after_a_failed_sync_and_a_restart_is_on_the_disk() {
     vfs.cut_power(PowerCut::DropUnsynced);
     journal.check(&contents(&open(&vfs, &clock).snapshot()), "after the power cut");
 }
+
+#[test]
+fn a_log_file_that_ends_before_its_time_is_told_by_the_next_one() {
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    for batch in 0..4 {
+        let store = open(&vfs, &clock);
+        for row_of in 0..3 {
+            let row = row("a", [("m", batch * 3 + row_of)]);
+            let at = at(NOON + batch * MINUTE + row_of);
+            let _ = store.append_rows(at, [&row], Ack::Durable).unwrap();
+        }
+        drop(store);
+        vfs.restart();
+    }
+    let is_log = |path: &Path| path.extension().is_some_and(|name| name == "wal");
+    let logs: Vec<_> = vfs.files().into_iter().filter(|(path, _)| is_log(path)).collect();
+    assert_eq!(logs.len(), 4);
+    // Of the first nobody knows where it should begin, of the last where it should end.
+    for (index, (path, bytes)) in logs.iter().enumerate().take(3).skip(1) {
+        let vfs = FaultyVfs::with_files(&vfs.files());
+        // Half of the file: at least a batch of the three is gone.
+        vfs.damage(path, |file| file.truncate(bytes.len() / 2)).unwrap();
+        let store = open(&vfs, &clock);
+        let report = store.open_report();
+        let found: usize = contents(&store.snapshot()).values().map(|column| column.len()).sum();
+        assert!(found < 12 && !report.is_complete(), "log {index}: {found} found, {report:?}");
+        assert_eq!(report.missing_batches, 12 - found as u64, "log {index}");
+    }
+}
