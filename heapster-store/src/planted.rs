@@ -87,6 +87,8 @@ bugs! {
     TiersNotAwaited,
     /// Aggregates of a range that has changed are not built again.
     TierNotStale,
+    /// That logs of an earlier backup are gone is not made durable.
+    OldLogsComeBack,
     /// A copy of the store names segments that are not synced.
     CopyNotSynced,
 }

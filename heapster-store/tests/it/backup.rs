@@ -533,3 +533,24 @@ fn what_cannot_be_made_or_read_is_an_error() {
     };
     assert_eq!(kind, io::ErrorKind::NotADirectory);
 }
+
+#[test]
+fn a_power_cut_does_not_bring_batches_of_an_earlier_backup_back_into_a_finished_one() {
+    let (faulty, clock) = (FaultyVfs::new(), TestClock::new());
+    let vfs: Arc<dyn Vfs> = Arc::new(faulty.clone());
+    let store = open(&faulty, &clock);
+    // Backed up before it is on the disk of the store.
+    let _ = store.append_rows(at(NOON), [&row("lost", [("m", 1)])], Ack::Buffered).unwrap();
+    backup(&vfs, DIR, "/backup", &mut |_| {}).unwrap();
+    drop(store);
+    faulty.cut_power(PowerCut::DropUnsynced);
+    let store = open(&faulty, &clock);
+    let _ = store.append_rows(at(NOON), [&row("kept", [("m", 2)])], Ack::Durable).unwrap();
+    backup(&vfs, DIR, "/backup", &mut |_| {}).unwrap();
+    drop(store);
+    faulty.cut_power(PowerCut::DropUnsynced);
+    let options = ReaderOptions { vfs };
+    let found = contents(&StoreReader::open("/backup", options).unwrap().snapshot());
+    let sets: Vec<_> = found.keys().map(|(set, _)| set.clone()).collect();
+    assert!(sets.len() == 1 && sets[0].contains("kept"), "{sets:?}");
+}
