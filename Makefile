@@ -22,6 +22,10 @@ help: ## List the verbs
 setup: ## Install what a bare Debian machine lacks (a C compiler for the TLS library)
 	@scripts/setup
 
+.PHONY: test-setup
+test-setup:
+	@scripts/setup --tests
+
 .PHONY: run
 run: setup ## Build and serve this machine on http://127.0.0.1:8082/ (flags: ARGS)
 	$(CARGO) build --release --locked -p heapster-server
@@ -32,7 +36,7 @@ build: setup ## Build everything
 	$(CARGO) build --workspace --all-targets --locked
 
 .PHONY: test
-test: setup fmt-check clippy unit doc deny ## Everything a change must pass
+test: test-setup fmt-check clippy unit doc deny ## Everything a change must pass
 	@echo "all checks passed"
 
 .PHONY: unit
@@ -121,6 +125,43 @@ $(TOOLS)/bin/cargo-fuzz:
 # Pure code: Miri opens no file of a store. The property tests of a few cases each are enough, since
 # they run in full elsewhere.
 MIRI_TESTS ?= codec:: chunk:: wal::bytes:: segment::symbols:: segment::postings:: head::row:: tier::columns::
+
+SIMULATE := target/simulate/heapster-simulate
+FIRST ?= 0
+SOAK_ARGS ?=
+
+.PHONY: soak
+soak: setup ## The crash simulator for as long as one likes; FIRST is the seed to go on with
+	$(CARGO) build --profile simulate --locked -p heapster-simulator
+	$(SIMULATE) soak --first $(FIRST) $(SOAK_ARGS)
+
+HUNT_ARGS ?=
+
+.PHONY: hunt
+hunt: setup ## Plants each known bug into the store; the simulator has to find it
+	$(CARGO) build --profile simulate --locked -p heapster-simulator --features planted-bugs --target-dir target/planted
+	target/planted/simulate/heapster-simulate hunt $(HUNT_ARGS)
+
+ROUNDS ?= 400
+
+.PHONY: kernel
+kernel: setup ## The store on the real kernel: killed at each of ROUNDS system calls of a kind (needs root)
+	HEAPSTER_KERNEL_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p heapster-store --test it kernel:: -- --nocapture
+
+STRIDE ?= 1
+
+.PHONY: sweep
+sweep: setup ## Every STRIDE-th byte of a store of a megabyte is changed, one at a time
+	HEAPSTER_SWEEP_STRIDE=$(STRIDE) $(CARGO) test --profile simulate --locked -p heapster-store --test it \
+		no_changed_byte_of_a_megabyte -- --ignored --nocapture
+
+CYCLES ?= 500
+SEED ?= 1
+
+.PHONY: kill
+kill: setup ## kill -9 of a server under load, CYCLES times; nothing acknowledged may be lost (SEED)
+	$(CARGO) build --release --locked -p heapster-server -p heapster-benches --bin heapster --bin heapster-killer
+	target/release/heapster-killer --cycles $(CYCLES) --seed $(SEED)
 
 .PHONY: miri
 miri: ## The codecs under Miri, which finds undefined behaviour (needs a nightly toolchain)

@@ -517,7 +517,7 @@ impl World {
             |(path, bytes): &(PathBuf, Vec<u8>)| path.starts_with(DIR) && !bytes.is_empty();
         let files: Vec<_> = vfs.files().into_iter().filter(is_ours).collect();
         let Some((path, bytes)) = files.get(coin.below(files.len())) else { return Ok(()) };
-        let damage = Damage::draw(coin, bytes.len());
+        let damage = Damage::draw(coin, bytes);
         vfs.damage(path, |bytes| damage.apply(bytes)).map_err(|error| error.to_string())?;
         let in_context = |what: String| format!("{damage:?} of {}: {what}", path.display());
         let store = Store::open(DIR, self.options(vfs, &clock))
@@ -678,6 +678,13 @@ fn print<T: fmt::Debug>(result: &Result<T, Error>) -> String {
     }
 }
 
+/// Where the records of a log file begin: `docs/format/wal.md`.
+fn records_in(bytes: &[u8]) -> Vec<usize> {
+    let magic = [0xb5, b'R', b'e', 0xc1];
+    let is_one = |(at, window): (usize, &[u8])| (window == magic).then_some(at);
+    bytes.windows(magic.len()).enumerate().filter_map(is_one).collect()
+}
+
 /// What happens to the bytes of a file that lies on a disk that breaks.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
@@ -689,11 +696,20 @@ enum Damage {
 }
 
 impl Damage {
-    fn draw(coin: &mut Coin, len: usize) -> Self {
+    fn draw(coin: &mut Coin, bytes: &[u8]) -> Self {
+        let len = bytes.len();
+        let records = records_in(bytes);
         let sector = |coin: &mut Coin| coin.below(len) / 512 * 512;
         match coin.below(8) {
             0 => Self::Zeros(sector(coin), 512),
             1 => Self::Cut(coin.below(len)),
+            2 if records.len() > 1 => {
+                // A whole record in the place of another, as a disk does that writes to the wrong
+                // place or keeps what was there before.
+                let (from, to) = (coin.below(records.len()), coin.below(records.len()));
+                let end = records.get(from + 1).copied().unwrap_or(len);
+                Self::Misplaced(records[from], records[to], end - records[from])
+            }
             2 => Self::Misplaced(sector(coin), sector(coin), 512),
             3 => Self::Misplaced(coin.below(len), coin.below(len), 1 + coin.below(200)),
             _ => Self::Flip(coin.below(len), 1 << coin.below(8)),

@@ -6,7 +6,7 @@
 //! `HEAPSTER_SWEEP_STRIDE=499`) minutes:
 //! `cargo test --release -p heapster-store --test it corruption -- --ignored --nocapture`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,19 +14,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use heapster_core::storage::{
-    Aggregates, Bucket, BucketSelector, Columns, Damage, Selector, Snapshot, collect,
+    Aggregates, Bucket, BucketSelector, Columns, Damage, Samples, Selector, Snapshot, collect,
     collect_buckets,
 };
 use heapster_core::{Matcher, TimeRange, Timestamp, Value};
 use heapster_store::vfs::faulty::FaultyVfs;
 use heapster_store::{
     Ack, Clock, OpenReport, ReaderOptions, Retention, Stats, Store, StoreOptions, StoreReader,
-    SystemClock, TierOptions,
+    StoreSnapshot, SystemClock, TierOptions,
 };
 
 use crate::support::*;
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
+/// A set and a column.
+type Key = (String, String);
 
 /// Length of the buckets of the tier.
 const BUCKET: i64 = 2 * HOUR;
@@ -40,14 +42,35 @@ struct Subject {
     /// Rows from here on are in the log.
     log_from: i64,
     expected: Answers,
+    /// Of the answers, without buckets and with them.
+    digests: [BTreeMap<Key, u64>; 2],
+}
+
+/// How a store is looked at.
+#[derive(Clone, Copy)]
+struct Look {
+    /// By another process.
+    by_reader: bool,
+    /// Also at buckets.
+    at_buckets: bool,
+}
+
+impl Look {
+    const WHOLE: Self = Self { by_reader: false, at_buckets: true };
+}
+
+/// A store that was opened, by itself or by another process.
+enum Opened {
+    Store(Store),
+    Reader(StoreReader),
 }
 
 /// Everything that a store answers.
 #[derive(Debug, PartialEq)]
 struct Answers {
-    samples: BTreeMap<(String, String), Vec<(i64, Bits)>>,
-    newest: BTreeMap<(String, String), (i64, Bits)>,
-    buckets: BTreeMap<(String, String), Vec<Bucket>>,
+    samples: BTreeMap<Key, Vec<(i64, Bits)>>,
+    newest: BTreeMap<Key, (i64, Bits)>,
+    buckets: BTreeMap<Key, Vec<Bucket>>,
 }
 
 /// What a store says of its damage.
@@ -132,44 +155,43 @@ impl Subject {
         }
         drop(store);
         let files = vfs.files();
-        let (answers, told) = Self::open(&FaultyVfs::with_files(&files), &clock);
+        let opened = Opened::new(&FaultyVfs::with_files(&files), &clock, false);
+        let snapshot = opened.snapshot();
+        let digests = [false, true].map(|has_buckets| digests_of(&snapshot, has_buckets));
+        let answers = Answers::of(&snapshot, &digests[1].keys().cloned().collect());
+        let told = opened.told(&snapshot);
         assert!(told.opened.is_complete() && told.lacking.is_empty(), "{told:?}");
         assert!(told.stats.tiers[0].segments > 0 && told.stats.segments > 3, "{:?}", told.stats);
         assert!(told.stats.tombstones > 0 && told.opened.replayed_batches >= 4, "{told:?}");
-        Self { files, earlier, clock, log_from, expected: answers }
+        Self { files, earlier, clock, log_from, expected: answers, digests }
     }
 
     fn bytes(&self) -> usize {
-        self.files.values().map(Vec::len).sum()
-    }
-
-    fn open(vfs: &FaultyVfs, clock: &Arc<TestClock>) -> (Answers, Told) {
-        let store = Store::open(DIR, options_of(vfs, clock)).unwrap();
-        let snapshot = store.snapshot();
-        let answers = Answers::of(&snapshot);
-        let lacking = snapshot.damage();
-        (answers, Told { opened: store.open_report().clone(), stats: store.stats(), lacking })
-    }
-
-    fn read(vfs: &FaultyVfs) -> (Answers, Told) {
-        let reader = StoreReader::open(DIR, ReaderOptions { vfs: Arc::new(vfs.clone()) }).unwrap();
-        let snapshot = reader.snapshot();
-        let answers = Answers::of(&snapshot);
-        let lacking = snapshot.damage();
-        (answers, Told { opened: reader.open_report(), stats: reader.stats(), lacking })
+        paths_of(&self.files).iter().map(|path| self.files[path].len()).sum()
     }
 
     /// Whether a store with these files answers the same; if not, everything that differs must have
     /// been told.
-    fn is_same(&self, files: &Files, by_reader: bool, is_log_shorter: bool) -> bool {
-        let vfs = FaultyVfs::with_files(files);
-        let (answers, told) =
-            if by_reader { Self::read(&vfs) } else { Self::open(&vfs, &self.clock) };
-        assert_eq!(told.lacking.is_empty(), told.stats.quarantined_row_groups == 0, "{told:?}");
-        if answers == self.expected {
+    fn is_same(&self, vfs: &FaultyVfs, look: Look, is_log_shorter: bool) -> bool {
+        let opened = Opened::new(vfs, &self.clock, look.by_reader);
+        let snapshot = opened.snapshot();
+        let digests = digests_of(&snapshot, look.at_buckets);
+        let expected = &self.digests[usize::from(look.at_buckets)];
+        let keys = digests.keys().chain(expected.keys());
+        let is_other = |key: &&Key| digests.get(*key) != expected.get(*key);
+        let others: BTreeSet<Key> = keys.filter(is_other).cloned().collect();
+        if others.is_empty() {
             return true;
         }
-        let is_covered = |key: &(String, String), first: i64, last: i64| {
+        let answers = Answers::of(&snapshot, &others);
+        let told = opened.told(&snapshot);
+        assert_eq!(told.lacking.is_empty(), told.stats.quarantined_row_groups == 0, "{told:?}");
+        let lacking: Vec<(Option<String>, TimeRange)> = told
+            .lacking
+            .iter()
+            .map(|damage| (damage.labels.as_ref().map(ToString::to_string), damage.range))
+            .collect();
+        let is_covered = |key: &Key, first: i64, last: i64| {
             let touches = |range: &TimeRange| {
                 range.start.as_millis() <= last && first <= range.end.as_millis()
             };
@@ -179,20 +201,20 @@ impl Subject {
                 opened.damaged_bytes + opened.lost_rows + opened.torn_bytes > 0 || is_log_shorter;
             files.map(|file| file.range).any(|range| range.is_none_or(|range| touches(&range)))
                 || is_log_told && last >= self.log_from
-                || told.lacking.iter().any(|damage| {
-                    let is_of_set = damage.labels.as_ref().is_none_or(|l| l.to_string() == key.0);
-                    is_of_set && touches(&damage.range)
+                || lacking.iter().any(|(labels, range)| {
+                    labels.as_ref().is_none_or(|labels| *labels == key.0) && touches(range)
                 })
         };
         let told = || format!("{:?} {:?}", told.opened, told.lacking);
-        diff(&self.expected.samples, &answers.samples, |key, (time, _)| {
+        diff(&others, &self.expected.samples, &answers.samples, |key, (time, _)| {
             assert!(is_covered(key, *time, *time), "{key:?} at {time}: {}", told());
         });
-        diff(&self.expected.buckets, &answers.buckets, |key, bucket| {
+        diff(&others, &self.expected.buckets, &answers.buckets, |key, bucket| {
             let start = bucket.start.as_millis();
             assert!(is_covered(key, start, start + BUCKET - 1), "{key:?} {bucket:?}: {}", told());
         });
-        for (key, newest) in &self.expected.newest {
+        let newest = self.expected.newest.iter();
+        for (key, newest) in newest.filter(|(key, _)| others.contains(*key)) {
             let found = answers.newest.get(key);
             let is_right = found == Some(newest) || is_covered(key, newest.0, newest.0);
             assert!(is_right, "{key:?} {found:?} instead of {newest:?}: {}", told());
@@ -201,14 +223,104 @@ impl Subject {
     }
 }
 
+impl Opened {
+    fn new(vfs: &FaultyVfs, clock: &Arc<TestClock>, by_reader: bool) -> Self {
+        if by_reader {
+            let options = ReaderOptions { vfs: Arc::new(vfs.clone()) };
+            return Self::Reader(StoreReader::open(DIR, options).unwrap());
+        }
+        Self::Store(Store::open(DIR, options_of(vfs, clock)).unwrap())
+    }
+
+    fn snapshot(&self) -> StoreSnapshot {
+        match self {
+            Self::Store(store) => store.snapshot(),
+            Self::Reader(reader) => reader.snapshot(),
+        }
+    }
+
+    /// What it says of damage by now.
+    fn told(&self, snapshot: &StoreSnapshot) -> Told {
+        let lacking = snapshot.damage();
+        match self {
+            Self::Store(store) => {
+                Told { opened: store.open_report().clone(), stats: store.stats(), lacking }
+            }
+            Self::Reader(reader) => {
+                Told { opened: reader.open_report(), stats: reader.stats(), lacking }
+            }
+        }
+    }
+}
+
+/// The buckets that are asked for.
+fn bucket_selector() -> BucketSelector {
+    BucketSelector {
+        matchers: Vec::new(),
+        columns: Columns::All,
+        range: TimeRange::new(at(NOON - DAY), at(NOON + 10 * DAY - 1)),
+        bucket: Some(Duration::from_millis(BUCKET as u64)),
+        aggregates: Aggregates::MIN | Aggregates::MAX,
+    }
+}
+
+fn mix(digest: u64, number: u64) -> u64 {
+    (digest ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+fn mix_value(digest: u64, value: Value) -> u64 {
+    match value {
+        Value::Int(value) => mix(mix(digest, 1), value as u64),
+        Value::Float(value) => mix(mix(digest, 2), value.to_bits()),
+    }
+}
+
+/// For each column a number that is another one when an answer is: to compare many stores with one.
+fn digests_of(snapshot: &dyn Snapshot, has_buckets: bool) -> BTreeMap<Key, u64> {
+    let (matchers, columns, range) = (Vec::new(), Columns::All, TimeRange::ALL);
+    let mut digests = BTreeMap::new();
+    let mut samples = Samples::default();
+    for set in snapshot.select(&Selector { matchers, columns, range }).unwrap() {
+        for (index, column) in set.columns().iter().enumerate() {
+            let mut digest = 0;
+            if let Some((at, value)) = set.last(index).unwrap() {
+                digest = mix_value(mix(digest, at.as_millis() as u64), value);
+            }
+            let mut cursor = set.read(index);
+            while cursor.next_run().unwrap().is_some() {
+                cursor.decode(&mut samples).unwrap();
+                for (at, value) in samples.iter() {
+                    digest = mix_value(mix(digest, at.as_millis() as u64), value);
+                }
+            }
+            digests.insert((set.labels().to_string(), column.name.to_string()), digest);
+        }
+    }
+    let buckets = has_buckets.then(|| snapshot.select_buckets(&bucket_selector()).unwrap().sets);
+    for set in buckets.into_iter().flatten() {
+        for (index, column) in set.columns().iter().enumerate() {
+            let key = (set.labels().to_string(), column.name.to_string());
+            let digest = digests.entry(key).or_default();
+            for bucket in collect_buckets(&*set, index).unwrap() {
+                *digest = mix(mix(*digest, bucket.start.as_millis() as u64), bucket.count);
+                for value in [bucket.min, bucket.max].into_iter().flatten() {
+                    *digest = mix_value(*digest, value);
+                }
+            }
+        }
+    }
+    digests
+}
+
 /// Calls `each` with what only one of two answers has.
 fn diff<T: PartialEq>(
-    expected: &BTreeMap<(String, String), Vec<T>>,
-    found: &BTreeMap<(String, String), Vec<T>>,
-    each: impl Fn(&(String, String), &T),
+    keys: &BTreeSet<Key>,
+    expected: &BTreeMap<Key, Vec<T>>,
+    found: &BTreeMap<Key, Vec<T>>,
+    each: impl Fn(&Key, &T),
 ) {
     let none = Vec::new();
-    for key in expected.keys().chain(found.keys()) {
+    for key in keys {
         let (expected, found) =
             (expected.get(key).unwrap_or(&none), found.get(key).unwrap_or(&none));
         if expected == found {
@@ -226,7 +338,8 @@ fn diff<T: PartialEq>(
 }
 
 impl Answers {
-    fn of(snapshot: &dyn Snapshot) -> Self {
+    /// Of some columns.
+    fn of(snapshot: &dyn Snapshot, keys: &BTreeSet<Key>) -> Self {
         let mut answers =
             Self { samples: BTreeMap::new(), newest: BTreeMap::new(), buckets: BTreeMap::new() };
         let (matchers, columns, range) = (Vec::new(), Columns::All, TimeRange::ALL);
@@ -234,6 +347,9 @@ impl Answers {
         for set in snapshot.select(&selector).unwrap() {
             for (index, column) in set.columns().iter().enumerate() {
                 let key = (set.labels().to_string(), column.name.to_string());
+                if !keys.contains(&key) {
+                    continue;
+                }
                 let newest = set.last(index).unwrap();
                 let samples = collect(&*set, index).unwrap();
                 assert!(samples.is_sorted_by(|(a, _), (b, _)| a < b));
@@ -242,16 +358,12 @@ impl Answers {
                 answers.samples.insert(key, samples.into_iter().map(bits).collect());
             }
         }
-        let selector = BucketSelector {
-            matchers: Vec::new(),
-            columns: Columns::All,
-            range: TimeRange::new(at(NOON - DAY), at(NOON + 10 * DAY - 1)),
-            bucket: Some(Duration::from_millis(BUCKET as u64)),
-            aggregates: Aggregates::MIN | Aggregates::MAX,
-        };
-        for set in snapshot.select_buckets(&selector).unwrap().sets {
+        for set in snapshot.select_buckets(&bucket_selector()).unwrap().sets {
             for (index, column) in set.columns().iter().enumerate() {
                 let key = (set.labels().to_string(), column.name.to_string());
+                if !keys.contains(&key) {
+                    continue;
+                }
                 answers.buckets.insert(key, collect_buckets(&*set, index).unwrap());
             }
         }
@@ -275,7 +387,9 @@ impl Tally {
 
 /// Files whose bytes count.
 fn paths_of(files: &Files) -> Vec<PathBuf> {
-    files.keys().filter(|path| !path.ends_with("LOCK")).cloned().collect()
+    let counts =
+        |path: &&PathBuf| !path.ends_with("LOCK") && !path.to_string_lossy().contains("RESERVE");
+    files.keys().filter(counts).cloned().collect()
 }
 
 /// Changes every `stride`-th byte, one at a time, and compares each time.
@@ -294,21 +408,23 @@ fn sweep(subject: &Subject, stride: usize) -> Tally {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut files = subject.files.clone();
+                let whole = FaultyVfs::with_files(&subject.files);
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some((path, offset)) = places.get(number) else { return };
                     let mask = (offset.wrapping_mul(37) % 255) as u8 + 1;
-                    files.get_mut(path).unwrap()[*offset] ^= mask;
-                    let by_reader = number % 16 == 15;
-                    let outcome = catch_unwind(AssertUnwindSafe(|| {
-                        subject.is_same(&files, by_reader, false)
-                    }));
+                    let vfs = whole.fork();
+                    vfs.damage(path, |bytes| bytes[*offset] ^= mask).unwrap();
+                    // Buckets of raw samples are made of the samples that are read in any case.
+                    let is_raw = path.components().any(|part| part.as_os_str() == "raw");
+                    let at_buckets = !is_raw || number % 8 == 0;
+                    let look = Look { by_reader: number % 16 == 15, at_buckets };
+                    let outcome =
+                        catch_unwind(AssertUnwindSafe(|| subject.is_same(&vfs, look, false)));
                     match outcome {
                         Ok(is_same) => tally.add(is_same),
                         Err(_) => panic!("byte {offset} ^ {mask:#x} of {}", path.display()),
                     }
-                    files.get_mut(path).unwrap()[*offset] ^= mask;
                 }
             });
         }
@@ -351,7 +467,9 @@ fn with_other_bytes(subject: &Subject, path: &Path, bytes: Vec<u8>, what: &str) 
     files.insert(path.to_owned(), bytes);
     // A log that ends earlier is what a crash leaves, and cannot be told from it.
     let is_log = path.extension().is_some_and(|extension| extension == "wal");
-    let outcome = catch_unwind(AssertUnwindSafe(|| subject.is_same(&files, false, is_log)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        subject.is_same(&FaultyVfs::with_files(&files), Look::WHOLE, is_log)
+    }));
     outcome.unwrap_or_else(|_| panic!("{}: {what}", path.display()))
 }
 

@@ -115,6 +115,11 @@ impl FaultyVfs {
         Self::with_disk(Disk::with_files(files))
     }
 
+    /// A file system of its own with the same files; they are shared until one of them is changed.
+    pub fn fork(&self) -> Self {
+        Self::with_disk(self.0.lock().disk.clone())
+    }
+
     fn with_disk(disk: Disk) -> Self {
         Self(Arc::new(Mutex::new(State { disk, ..State::default() })))
     }
