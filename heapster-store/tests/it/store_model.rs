@@ -317,7 +317,10 @@ impl Machine {
         } else if op.is_durable_alone() {
             self.since_durable.iter_mut().for_each(|contents| op.apply(contents));
         } else {
-            self.since_durable.push(before);
+            // What a batch repeats of a set is a record of its own.
+            let mut first = before.clone();
+            op.clone().without_repeats().apply(&mut first);
+            self.since_durable.extend([before, first]);
         }
     }
 

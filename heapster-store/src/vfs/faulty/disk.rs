@@ -341,6 +341,11 @@ impl Disk {
         let inode = self.inode_mut(number);
         damage(Arc::make_mut(&mut inode.live));
         damage(Arc::make_mut(&mut inode.durable));
+        if !inode.pending.is_empty() {
+            // The next sync writes what is shown, not what was once written.
+            let whole = Effect::Write(0, inode.live.as_slice().into());
+            inode.pending = vec![Effect::SetLen(inode.live.len()), whole];
+        }
         Ok(())
     }
 

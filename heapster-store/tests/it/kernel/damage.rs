@@ -58,12 +58,13 @@ fn is_without_data(path: &Path) -> bool {
     name(path) == "LOCK" || name(path).starts_with("RESERVE.")
 }
 
-/// What can be read, and whether an error told that something cannot.
+/// What can be read, and whether it was told that something cannot.
 fn readable(store: &Store) -> (Contents, bool) {
     let selector = Selector { matchers: Vec::new(), columns: Columns::All, range: TimeRange::ALL };
     let mut found = Contents::new();
     let mut is_told = false;
-    let sets = match store.snapshot().select(&selector) {
+    let snapshot = store.snapshot();
+    let sets = match snapshot.select(&selector) {
         Ok(sets) => sets,
         Err(_) => return (found, true),
     };
@@ -75,10 +76,13 @@ fn readable(store: &Store) -> (Contents, bool) {
             };
             let key = (set.labels().to_string(), column.name.to_string());
             let samples = samples.into_iter().map(|(at, value)| (at.as_millis(), value.into()));
-            found.entry(key).or_default().extend(samples);
+            let column = found.entry(key).or_default();
+            column.extend(samples);
         }
     }
-    (found, is_told)
+    // A column of which nothing is left is not one.
+    found.retain(|_, samples| !samples.is_empty());
+    (found, is_told || !snapshot.damage().is_empty())
 }
 
 /// What the damage of one file leads to.
