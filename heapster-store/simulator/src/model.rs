@@ -298,7 +298,7 @@ impl<'a> Trial<'a> {
     fn apply(&mut self, effect: &Effect) {
         match effect {
             Effect::Write(cells) => {
-                cells.iter().for_each(|(key, value)| self.set(*key, Some(*value)))
+                cells.iter().for_each(|(key, value)| self.set(*key, Some(*value)));
             }
             Effect::Delete(set, from, to) => {
                 let gone: Vec<Key> = self.state.keys().copied().collect();

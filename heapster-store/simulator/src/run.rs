@@ -719,7 +719,7 @@ impl Damage {
     fn apply(self, bytes: &mut Vec<u8>) {
         match self {
             Self::Flip(at, mask) => {
-                bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= mask)
+                bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= mask);
             }
             Self::Zeros(at, len) => bytes.iter_mut().skip(at).take(len).for_each(|byte| *byte = 0),
             Self::Cut(len) => bytes.truncate(len),

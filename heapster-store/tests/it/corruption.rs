@@ -61,8 +61,8 @@ impl Look {
 
 /// A store that was opened, by itself or by another process.
 enum Opened {
-    Store(Store),
-    Reader(StoreReader),
+    Store(Box<Store>),
+    Reader(Box<StoreReader>),
 }
 
 /// Everything that a store answers.
@@ -227,9 +227,9 @@ impl Opened {
     fn new(vfs: &FaultyVfs, clock: &Arc<TestClock>, by_reader: bool) -> Self {
         if by_reader {
             let options = ReaderOptions { vfs: Arc::new(vfs.clone()) };
-            return Self::Reader(StoreReader::open(DIR, options).unwrap());
+            return Self::Reader(Box::new(StoreReader::open(DIR, options).unwrap()));
         }
-        Self::Store(Store::open(DIR, options_of(vfs, clock)).unwrap())
+        Self::Store(Box::new(Store::open(DIR, options_of(vfs, clock)).unwrap()))
     }
 
     fn snapshot(&self) -> StoreSnapshot {

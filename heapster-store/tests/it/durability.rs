@@ -844,7 +844,7 @@ fn a_log_file_that_ends_before_its_time_is_told_by_the_next_one() {
         vfs.damage(path, |file| file.truncate(bytes.len() / 2)).unwrap();
         let store = open(&vfs, &clock);
         let report = store.open_report();
-        let found: usize = contents(&store.snapshot()).values().map(|column| column.len()).sum();
+        let found: usize = contents(&store.snapshot()).values().map(BTreeMap::len).sum();
         assert!(found < 12 && !report.is_complete(), "log {index}: {found} found, {report:?}");
         assert_eq!(report.missing_batches, 12 - found as u64, "log {index}");
     }
