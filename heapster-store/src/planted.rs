@@ -57,8 +57,6 @@ bugs! {
     InputsRemovedFirst,
     /// Records of the log are not checked against their checksums.
     RecordsUnchecked,
-    /// The checksums of records do not depend on where they are.
-    RecordsUnsalted,
     /// Row groups are not checked against their checksums.
     RowGroupsUnchecked,
     /// The sections of a segment are not checked against their checksums.

@@ -174,6 +174,10 @@ impl World {
         if let End::CrashInside(call, _) = life.end {
             self.vfs.crash_at(first + call);
         }
+        if self.has_lied {
+            // The cache of a disk that has lied may not let go of what it shows.
+            self.vfs.set_noise(Noise { kept_caches: 50, ..Noise::default() }, self.coin.number());
+        }
         let store = match self.try_open() {
             Ok(store) => store,
             Err(error) => {

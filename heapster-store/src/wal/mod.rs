@@ -8,7 +8,6 @@ pub(crate) mod format;
 pub(crate) mod replay;
 pub(crate) mod writer;
 
-use crate::planted::{self, Bug};
 use format::{FILE_HEADER_BYTES, MAGIC, VERSION};
 
 /// The first bytes of a file with that id.
@@ -57,7 +56,6 @@ fn salt_of_header_crc(crc: u32) -> u32 {
 }
 
 fn salted_crc(salt: u32, offset: u64, payload: &[u8]) -> u32 {
-    let offset = if planted::has(Bug::RecordsUnsalted) { 0 } else { offset };
     let mut hasher = crc32fast::Hasher::new_with_initial(salt);
     hasher.update(&offset.to_le_bytes());
     hasher.update(&(payload.len() as u64).to_le_bytes());
