@@ -17,7 +17,7 @@ pub type Key = (u8, u8, i64);
 pub type Contents = BTreeMap<Key, Bits>;
 
 /// A value that is compared by its bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bits {
     /// An integer.
     Int(i64),

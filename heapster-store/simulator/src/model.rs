@@ -6,6 +6,8 @@
 //! a whole or not at all. So what may be found is one of a few states, and what is found must be
 //! exactly one of them.
 
+use std::collections::HashSet;
+
 use crate::contents::{Bits, Contents, Key};
 
 /// What a call does to the contents.
@@ -70,6 +72,9 @@ pub struct Model {
     base_history: Contents,
     entries: Vec<Entry>,
     position: Position,
+    /// Every sample that was ever sent. Where a disk has lost the newer value of a moment, the older
+    /// one is found.
+    sent: HashSet<(Key, Bits)>,
 }
 
 /// A state of the model that fits what was found.
@@ -100,6 +105,9 @@ impl Model {
 
     /// A call begins.
     pub fn begin(&mut self, channel: Channel, effect: Effect) {
+        if let Effect::Write(cells) = &effect {
+            self.sent.extend(cells);
+        }
         self.entries.push(Entry { effect, channel, fate: Fate::Open });
         self.position.len = self.entries.len();
         self.position.is_open = true;
@@ -147,11 +155,7 @@ impl Model {
 
     /// Whether a sample may be found at all, whatever was lost besides.
     pub fn ever_had(&self, key: &Key, value: Bits) -> bool {
-        let writes = |entry: &Entry| match &entry.effect {
-            Effect::Write(cells) => cells.contains(&(*key, value)),
-            _ => false,
-        };
-        self.base_history.get(key) == Some(&value) || self.entries.iter().any(writes)
+        self.sent.contains(&(*key, value))
     }
 
     /// From now on samples before that time may go, or no more.

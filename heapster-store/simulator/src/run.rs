@@ -289,7 +289,7 @@ impl World {
         let may_fail = noise.read_errors > 0;
         match step {
             Step::Append { after_ms, rows, ack, is_dense } => {
-                self.append(store, self.now() + after_ms, rows, *ack, *is_dense)
+                self.append(store, moment(self.now(), *after_ms), rows, *ack, *is_dense)
             }
             Step::Import(batches) => self.import(store, batches),
             Step::Delete(set, from, to) => self.delete(store, *set, *from, *to),
@@ -409,14 +409,15 @@ impl World {
             Retention::Age(age) => now - age.as_millis() as i64,
             Retention::Forever => i64::MIN,
         };
-        let taken = batches.iter().filter(|(after_ms, _)| now + after_ms >= oldest);
-        let cells = taken.flat_map(|(after_ms, rows)| cells_of(now + after_ms, rows)).collect();
+        let taken = batches.iter().filter(|(after_ms, _)| moment(now, *after_ms) >= oldest);
+        let cells =
+            taken.flat_map(|(after_ms, rows)| cells_of(moment(now, *after_ms), rows)).collect();
         self.model.begin(Channel::Manifest, Effect::Write(cells));
         let import = || {
             let mut import = store.import();
             for (after_ms, rows) in batches {
                 let rows: Vec<_> = rows.iter().map(|(set, cells)| row(*set, cells)).collect();
-                import.push_rows(Timestamp::from_millis(now + after_ms), &rows)?;
+                import.push_rows(Timestamp::from_millis(moment(now, *after_ms)), &rows)?;
             }
             import.finish()
         };
@@ -747,6 +748,13 @@ fn draw_cut(coin: &mut Coin) -> PowerCut {
         true => PowerCut::DropUnsynced,
         false => PowerCut::Torn(coin.number()),
     }
+}
+
+/// Milliseconds after now; what is old comes at few moments, so that samples meet others of the same.
+fn moment(now: i64, after_ms: i64) -> i64 {
+    const GRID: i64 = 600_000;
+    let at = now + after_ms;
+    if after_ms < -10_000 { at.div_euclid(GRID) * GRID } else { at }
 }
 
 fn cells_of(at: i64, rows: &[Cells]) -> Vec<(Key, Bits)> {
