@@ -8,8 +8,8 @@
 //!
 //! A [`Script`] is drawn from a seed. [`run()`] carries it out and lets the process or the machine die
 //! at *every* call that changes a file, not only between calls of the store; opens a store on what is
-//! left; and compares it with the [`Model`](model::Model), bit for bit. [`campaign`] does it for many
-//! seeds, [`hunt`] for stores with a bug that was planted on purpose.
+//! left; and compares it with the model, bit for bit. A [`Campaign`] does it for many seeds, a
+//! hunt for stores with a bug that was planted on purpose.
 //!
 //! # Reading order
 //! `script`, `model`, `run`, `campaign`, `hunt`.
