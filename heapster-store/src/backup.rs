@@ -238,8 +238,8 @@ impl Original {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<CopyReport> {
         let paths = Paths::new(dir);
-        make_dir(vfs, dir)?;
-        make_name_durable(vfs, dir)?;
+        let is_made = make_dir(vfs, dir)?;
+        make_name_durable(vfs, dir, is_made)?;
         check_is_empty(vfs, dir)?;
         let _lock = take_lock(vfs, &paths)?;
         self.manifest.store_id = vfs.random_number();
@@ -258,8 +258,8 @@ fn check_is_empty(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
 /// Makes an empty directory one for a backup; refuses one with something else in it.
 fn mark_as_backup(vfs: &dyn Vfs, paths: &Paths) -> Result<()> {
     let (dir, mark) = (paths.root(), &paths.backup_mark());
-    make_dir(vfs, dir)?;
-    make_name_durable(vfs, dir)?;
+    let is_made = make_dir(vfs, dir)?;
+    make_name_durable(vfs, dir, is_made)?;
     if list_or_nothing(vfs, dir)?.iter().any(|entry| entry.name == BACKUP) {
         return Ok(());
     }

@@ -1,8 +1,9 @@
 //! Opening a store: what is there, what of it is sound, and what a crash left lying about.
 //!
-//! Nothing is changed before everything was read and found to be ours. Log files of an earlier life
-//! are only read: their heads are frozen, and new batches go to a new file. Reopening twice
-//! therefore shows the same as reopening once.
+//! Nothing is changed before everything was read and found to be ours. Of log files of an
+//! earlier life no byte changes: what no mark calls synced is written over itself, their heads are
+//! frozen, and new batches go to a new file. Reopening twice therefore shows the same as reopening
+//! once.
 
 use std::borrow::Cow;
 use std::io;
@@ -56,7 +57,7 @@ fn open_once(dir: &Path, options: StoreOptions) -> Result<Store> {
     let vfs = Arc::clone(&options.vfs);
     let vfs = &*vfs;
     let paths = Paths::new(dir);
-    make_dir(vfs, dir)?;
+    let is_made = make_dir(vfs, dir)?;
     check_is_ours(vfs, &paths)?;
     // Before the lock, which may have to be created: a store we cannot read is left as it is.
     Manifest::load(vfs, &paths)?;
@@ -65,7 +66,7 @@ fn open_once(dir: &Path, options: StoreOptions) -> Result<Store> {
     let loaded = Manifest::load(vfs, &paths)?;
     opened.is_new = loaded.is_none();
     if opened.is_new {
-        make_name_durable(vfs, dir)?;
+        make_name_durable(vfs, dir, is_made)?;
         create_dirs(vfs, &paths)?;
     }
     let Loaded { mut manifest, needs_repair: mut is_dirty, may_be_stale } =
@@ -158,30 +159,42 @@ pub(crate) fn shown<'a>(manifest: &'a Manifest, unavailable: &[SegmentInfo]) -> 
     manifest
 }
 
-/// Creates the directory and its missing parents; their names are not durable yet.
-pub(crate) fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+/// Creates the directory and its missing parents, and says whether it was missing; their names are
+/// not durable yet.
+pub(crate) fn make_dir(vfs: &dyn Vfs, dir: &Path) -> Result<bool> {
     match vfs.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        _ => return Ok(()),
+        _ => return Ok(false),
     }
-    vfs.create_dir_all(dir).map_err(|source| Error::io("create", dir, source))
+    vfs.create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
+    Ok(true)
 }
 
 /// Makes the name of a directory durable, and those of all above it: whoever made them may have died
-/// before they were.
-pub(crate) fn make_name_durable(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+/// before they were. `is_made` when the directory itself was made just now.
+pub(crate) fn make_name_durable(vfs: &dyn Vfs, dir: &Path, is_made: bool) -> Result<()> {
     if planted::has(Bug::PathNotSynced) {
         return Ok(());
     }
     for (distance, parent) in dir.ancestors().skip(1).enumerate() {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match vfs.sync_dir(parent) {
-            // Far above may be what we cannot open, and then have not made.
-            Err(error) if distance > 0 && error.kind() == io::ErrorKind::PermissionDenied => {}
+            // Far above, or around a directory that somebody made for us, may be what we cannot open.
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && (distance > 0 || !is_made) => {}
+            Err(error) if distance > 0 && cannot_be_ours(&error) => {}
             result => result.map_err(|source| Error::io("sync", parent, source))?,
         }
     }
     Ok(())
+}
+
+/// Whether a directory is on a file system that nobody can have made a name in, or that has no sync of
+/// directories.
+fn cannot_be_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, ReadOnlyFilesystem, Unsupported};
+    matches!(error.kind(), InvalidInput | ReadOnlyFilesystem | Unsupported)
 }
 
 /// Refuses a directory that something else lives in.

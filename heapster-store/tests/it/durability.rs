@@ -849,3 +849,28 @@ fn a_log_file_that_ends_before_its_time_is_told_by_the_next_one() {
         assert_eq!(report.missing_batches, 12 - found as u64, "log {index}");
     }
 }
+
+#[test]
+fn a_store_is_made_below_directories_that_cannot_be_synced_but_not_past_a_disk_that_fails() {
+    use io::ErrorKind::{InvalidInput, Other, PermissionDenied, ReadOnlyFilesystem};
+    // The first calls make the directory, then sync /data, then /.
+    for (call, kind, is_made) in [
+        (1, PermissionDenied, false),
+        (2, PermissionDenied, true),
+        (2, InvalidInput, true),
+        (2, ReadOnlyFilesystem, true),
+        (1, ReadOnlyFilesystem, false),
+        (1, Other, false),
+        (2, Other, false),
+    ] {
+        let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+        vfs.fail_at(call, kind);
+        let opened = Store::open(DIR, options(&vfs, &clock));
+        assert_eq!(opened.is_ok(), is_made, "call {call}, {kind}: {:?}", opened.err());
+    }
+    // Somebody else made the directory, below one that we may pass but not open.
+    let (vfs, clock) = (FaultyVfs::new(), TestClock::new());
+    vfs.create_dir_all(Path::new(DIR)).unwrap();
+    vfs.fail_at(1, PermissionDenied);
+    drop(Store::open(DIR, options(&vfs, &clock)).unwrap());
+}
