@@ -135,7 +135,7 @@ pub(crate) fn run_script(script: &Script, has_trace: bool) -> Result<Tally, Fail
     catch_unwind(AssertUnwindSafe(|| run(script, has_trace))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let what = format!("panic: {}", text.unwrap_or_default());
+        let what = format!("[panic]: {}", text.unwrap_or_default());
         Err(Failure { what, tally: Tally::default(), trace: Vec::new() })
     })
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use heapster_core::{Matcher, MetricKind, Text, TimeRange, Timestamp, Value};
 use heapster_store::vfs::Vfs;
-use heapster_store::vfs::faulty::{Coin, Crash, FailedSync, FaultyVfs, Moment, Noise, PowerCut};
+use heapster_store::vfs::faulty::{Coin, Crash, FaultyVfs, Moment, Noise, PowerCut};
 use heapster_store::{
     Ack, AppendReport, Error, ReaderOptions, Retention, Severity, Store, StoreOptions, StoreReader,
     backup, check,
@@ -111,8 +111,16 @@ struct World {
     backups: Vec<Contents>,
     /// Whether a backup was finished.
     has_backup: bool,
-    /// Whether the disk may have forgotten what a failed sync was to write.
+    /// Whether the disk has forgotten what a failed sync was to write.
     has_lied: bool,
+    /// Faults before this life.
+    faults_before: u64,
+    /// Whether the disk had little room in this life.
+    has_little_room: bool,
+    /// Whether a step of maintenance failed that may have let samples go.
+    is_expiry_unclear: bool,
+    /// Whether everything that tiers were built of is still what it was then.
+    are_tiers_whole: bool,
     tally: Tally,
     trace: Vec<String>,
     has_trace: bool,
@@ -137,6 +145,10 @@ impl World {
             backups: Vec::new(),
             has_backup: false,
             has_lied: false,
+            faults_before: 0,
+            has_little_room: false,
+            is_expiry_unclear: false,
+            are_tiers_whole: script.keeps_tiers_whole(),
             tally: Tally::default(),
             trace: Vec::new(),
             has_trace,
@@ -169,8 +181,7 @@ impl World {
         self.vfs.remember_moments(true);
         self.vfs.set_failed_sync(life.failed_sync);
         life.failures.iter().for_each(|(call, kind)| self.vfs.fail_at(first + call, *kind));
-        let may_lie = !life.failures.is_empty() && life.failed_sync != FailedSync::Keeps;
-        self.has_lied |= may_lie;
+        (self.faults_before, self.has_little_room) = (self.vfs.faults(), false);
         if let End::CrashInside(call, _) = life.end {
             self.vfs.crash_at(first + call);
         }
@@ -182,10 +193,7 @@ impl World {
             Ok(store) => store,
             Err(error) => {
                 self.examine_moments(self.model.position())?;
-                let is_excused = self.vfs.is_crashed() || !life.failures.is_empty();
-                if !is_excused {
-                    return Err(format!("the store does not open: {error}"));
-                }
+                self.excuse(&error)?;
                 self.note(|| format!("not opened: {error}"));
                 self.die(life.end);
                 return Ok(());
@@ -194,11 +202,11 @@ impl World {
         self.examine_moments(self.model.position())?;
         self.settle(&store)?;
         // What the disk forgot before is not shown any more.
-        self.has_lied = may_lie;
+        self.has_lied = false;
         self.vfs.set_noise(life.noise, self.coin.number());
         let mut is_poisoned = false;
         for step in &life.steps {
-            if self.vfs.is_crashed() || self.model.is_vague() {
+            if self.vfs.is_crashed() || self.model.is_vague() || self.is_expiry_unclear {
                 break;
             }
             self.tally.steps += 1;
@@ -215,8 +223,9 @@ impl World {
         if let End::Close = life.end {
             let result = store.close();
             self.examine_moments(self.model.position())?;
-            if result.is_ok() {
-                self.model.sync();
+            match &result {
+                Ok(()) => self.model.sync(),
+                Err(error) => self.excuse(error)?,
             }
             self.note(|| format!("close -> {result:?}"));
         } else {
@@ -226,7 +235,21 @@ impl World {
         Ok(())
     }
 
+    /// Whether there is a reason for an error.
+    ///
+    /// # Errors
+    /// There was no fault in this life.
+    fn excuse(&self, error: &Error) -> Checked {
+        let has_fault = self.vfs.is_crashed() || self.vfs.faults() > self.faults_before;
+        match has_fault || self.has_little_room {
+            true => Ok(()),
+            false => Err(format!("refused without a fault: {error}")),
+        }
+    }
+
     fn die(&mut self, end: End) {
+        self.is_expiry_unclear = false;
+        self.has_lied |= self.vfs.take_forgotten();
         self.vfs.set_noise(Noise::default(), 0);
         self.vfs.set_capacity(None);
         match end {
@@ -275,7 +298,7 @@ impl World {
         let position = self.model.position();
         self.model
             .match_with(&found, position, position.len)
-            .map_err(|what| format!("live: {what}"))?;
+            .map_err(|what| format!("[live]: {what}"))?;
         Ok(found)
     }
 
@@ -296,7 +319,7 @@ impl World {
             Step::Sync => self.syncing(|| store.sync()),
             Step::Flush => self.syncing(|| store.flush()),
             Step::CompactAll => self.syncing(|| store.compact_all()),
-            Step::Maintain => self.maintain(store),
+            Step::Maintain => self.maintain(store, may_fail),
             Step::Compact => self.call(|| store.compact()),
             Step::RollUp => {
                 for _ in 0..500 {
@@ -324,7 +347,8 @@ impl World {
                 let found = self.check_live(store)?;
                 let position = self.model.position();
                 let matched = self.model.match_with(&found, position, position.len)?;
-                aggregates::check(store, &found, &matched.history, &mut self.coin)?;
+                let must_be_exact = self.are_tiers_whole;
+                aggregates::check(store, &found, &matched.history, must_be_exact, &mut self.coin)?;
                 Ok(String::new())
             }
             Step::Pass(millis) => {
@@ -337,6 +361,7 @@ impl World {
             }
             Step::Room(bytes) => {
                 let used = self.vfs.used_bytes();
+                self.has_little_room |= bytes.is_some();
                 self.vfs.set_capacity(bytes.map(|bytes| used + bytes));
                 Ok(String::new())
             }
@@ -347,6 +372,7 @@ impl World {
     fn call<T: fmt::Debug>(&mut self, call: impl FnOnce() -> Result<T, Error>) -> Checked<String> {
         let result = call();
         self.examine_moments(self.model.position())?;
+        result.as_ref().map_or_else(|error| self.excuse(error), |_| Ok(()))?;
         Ok(print(&result))
     }
 
@@ -357,8 +383,9 @@ impl World {
     ) -> Checked<String> {
         let result = call();
         self.examine_moments(self.model.position())?;
-        if result.is_ok() {
-            self.model.sync();
+        match &result {
+            Ok(_) => self.model.sync(),
+            Err(error) => self.excuse(error)?,
         }
         Ok(print(&result))
     }
@@ -398,7 +425,10 @@ impl World {
                     Ack::Memory => {}
                 }
             }
-            Err(_) => self.model.end(Fate::Uncertain),
+            Err(error) => {
+                self.excuse(error)?;
+                self.model.end(Fate::Uncertain);
+            }
         }
         Ok(print(&result.map(|report| report.accepted)))
     }
@@ -424,6 +454,7 @@ impl World {
         let result = import();
         self.examine_moments(self.model.position())?;
         self.model.end(if result.is_ok() { Fate::Done } else { Fate::Uncertain });
+        result.as_ref().map_or_else(|error| self.excuse(error), |_| Ok(()))?;
         Ok(print(&result))
     }
 
@@ -438,10 +469,11 @@ impl World {
         let result = store.delete(&[matcher], range);
         self.examine_moments(self.model.position())?;
         self.model.end(if result.is_ok() { Fate::Done } else { Fate::Uncertain });
+        result.as_ref().map_or_else(|error| self.excuse(error), |_| Ok(()))?;
         Ok(print(&result))
     }
 
-    fn maintain(&mut self, store: &Store) -> Checked<String> {
+    fn maintain(&mut self, store: &Store, may_misread: bool) -> Checked<String> {
         let bound = match (self.knobs.retention_bytes, self.knobs.retention) {
             (Some(_), _) => Some(i64::MAX),
             // Nothing goes on the word of a clock that was set within a day.
@@ -453,16 +485,28 @@ impl World {
         self.model.expire_before(bound.max(before));
         let result = store.maintain();
         self.examine_moments(self.model.position())?;
-        let Ok(report) = &result else { return Ok(print(&result)) };
-        self.model.sync();
-        if before.is_none() && self.model.uncertain() == 0 {
-            if report.expired_segments > 0 {
-                let found = self.check_live(store)?;
-                let gone = self.model.current();
-                let gone = gone.into_keys().filter(|key| !found.contains_key(key)).collect();
-                self.model.begin(Channel::Manifest, Effect::Expire(gone));
-                self.model.end(Fate::Done);
+        let report = match &result {
+            Ok(report) => report,
+            Err(error) => {
+                self.excuse(error)?;
+                self.is_expiry_unclear = bound.is_some();
+                return Ok(print(&result));
             }
+        };
+        self.model.sync();
+        if report.expired_segments == 0 && before.is_none() {
+            self.model.expire_before(None);
+            if bound.is_some() && !may_misread {
+                self.check_live(store)?;
+            }
+        } else if before.is_some() || self.model.uncertain() > 0 || may_misread {
+            self.is_expiry_unclear = true;
+        } else {
+            let found = self.check_live(store)?;
+            let gone = self.model.current();
+            let gone = gone.into_keys().filter(|key| !found.contains_key(key)).collect();
+            self.model.begin(Channel::Manifest, Effect::Expire(gone));
+            self.model.end(Fate::Done);
             self.model.expire_before(None);
         }
         Ok(print(&result))
@@ -473,7 +517,9 @@ impl World {
         let expected = self.model.uncertain() == 0;
         let result = store.snapshot_to(&dir);
         self.examine_moments(self.model.position())?;
-        if result.is_ok() {
+        if let Err(error) = &result {
+            self.excuse(error)?;
+        } else {
             self.model.sync();
             if expected && self.model.position().expiring_before.is_none() {
                 let contents = self.model.current();
@@ -491,7 +537,9 @@ impl World {
         let vfs: Arc<dyn Vfs> = Arc::new(self.vfs.clone());
         let result = backup(&vfs, DIR, BACKUP, &mut |_| {});
         self.examine_moments(self.model.position())?;
-        if result.is_ok() {
+        if let Err(error) = &result {
+            self.excuse(error)?;
+        } else {
             self.backups.drain(..self.backups.len() - 1);
             self.has_backup = true;
         }
@@ -500,6 +548,7 @@ impl World {
 
     /// Lets the machine die at each call of the file system since the last time.
     fn examine_moments(&mut self, position: Position) -> Checked {
+        self.has_lied |= self.vfs.take_forgotten();
         for moment in self.vfs.take_moments() {
             self.tally.crash_points += 1;
             let seed = self.coin.number();
@@ -513,32 +562,44 @@ impl World {
     }
 
     /// A disk that breaks after the crash: what is found must be told, or be as if nothing had been.
-    fn examine_damage(&self, vfs: &FaultyVfs, position: Position, coin: &mut Coin) -> Checked {
+    fn examine_damage(&self, vfs: &FaultyVfs, coin: &mut Coin) -> Checked {
         let clock = Arc::new(self.clock.fork());
-        // Until it was opened once, there may be one copy of the manifest alone.
-        drop(Store::open(DIR, self.options(vfs, &clock)).map_err(|error| error.to_string())?);
-        vfs.restart();
+        // Until it was opened once, there may be one copy of the manifest alone. What it shows then is
+        // on the disk.
+        let look = || {
+            let store = Store::open(DIR, self.options(vfs, &clock));
+            let store = store.map_err(|error| format!("[before damage]: {error}"))?;
+            let seen = (read_back(&store.snapshot())?, store.open_report().torn_bytes);
+            drop(store);
+            vfs.restart();
+            Ok::<_, String>(seen)
+        };
+        // The first opening removes logs that have nothing but torn bytes.
+        look()?;
+        let (before, torn_before) = look()?;
         let is_ours =
             |(path, bytes): &(PathBuf, Vec<u8>)| path.starts_with(DIR) && !bytes.is_empty();
         let files: Vec<_> = vfs.files().into_iter().filter(is_ours).collect();
         let Some((path, bytes)) = files.get(coin.below(files.len())) else { return Ok(()) };
         let damage = Damage::draw(coin, bytes);
         vfs.damage(path, |bytes| damage.apply(bytes)).map_err(|error| error.to_string())?;
-        let in_context = |what: String| format!("{damage:?} of {}: {what}", path.display());
+        let in_context = |what: String| format!("[{damage:?} of {}]: {what}", path.display());
         let store = Store::open(DIR, self.options(vfs, &clock))
             .map_err(|error| in_context(format!("it does not open: {error}")))?;
         let (found, has_errors) = read_what_is_left(&store.snapshot()).map_err(in_context)?;
         let report = store.open_report();
-        let is_told = has_errors || !report.is_complete() || report.torn_bytes > 0;
+        let is_told = has_errors || !report.is_complete() || report.torn_bytes > torn_before;
         if let Some(key) = found.iter().find(|(key, value)| !self.model.ever_had(key, **value)) {
             return Err(in_context(format!("invented: {key:?}")));
         }
-        // A log that ends early cannot be told from one that had no time for more.
+        // Of the newest log with batches nobody knows where it should end, of the oldest whether it
+        // had any.
+        let logs: Vec<_> = files.iter().filter(|(_, bytes)| has_batches(bytes)).collect();
+        let is_edge = |of: Option<&&(PathBuf, Vec<u8>)>| of.is_some_and(|(edge, _)| edge == path);
         let is_ambiguous =
-            matches!(damage, Damage::Cut(_)) && path.extension() == Some("wal".as_ref());
+            matches!(damage, Damage::Cut(_)) && (is_edge(logs.first()) || is_edge(logs.last()));
         if !is_told && !is_ambiguous {
-            let matched = self.model.match_with(&found, position, position.synced);
-            matched.map_err(|what| in_context(format!("damage is not told: {what}")))?;
+            same(&before, &found, "damage is not told").map_err(in_context)?;
         }
         Ok(())
     }
@@ -566,7 +627,7 @@ impl World {
         self.tally.images += 1;
         self.prepare(&vfs, coin);
         if coin.percent(DAMAGED_PERCENT) {
-            return self.examine_damage(&vfs, position, coin);
+            return self.examine_damage(&vfs, coin);
         }
         let is_kill = crashes.iter().all(|crash| matches!(crash, Crash::Kill(_)));
         let floor = match is_kill && !self.has_lied {
@@ -631,8 +692,11 @@ impl World {
             }
             5 => check_dir(vfs)?,
             6 => same(&found, &read_as_another(vfs, DIR)?, "seen by another process")?,
-            7 if !self.knobs.tiers.is_empty() => {
-                aggregates::check(&store, &found, &matched.history, coin)?;
+            // Of what may be past its time nobody knows whether an uncertain call had written it.
+            7 if !self.knobs.tiers.is_empty()
+                && (position.expiring_before.is_none() || self.model.uncertain() == 0) =>
+            {
+                aggregates::check(&store, &found, &matched.history, self.are_tiers_whole, coin)?;
             }
             8 => self.examine_copies(vfs)?,
             9 => {
@@ -688,6 +752,12 @@ fn records_in(bytes: &[u8]) -> Vec<usize> {
     let magic = [0xb5, b'R', b'e', 0xc1];
     let is_one = |(at, window): (usize, &[u8])| (window == magic).then_some(at);
     bytes.windows(magic.len()).enumerate().filter_map(is_one).collect()
+}
+
+/// Whether a file is a log with a batch: a mark begins with a zero.
+fn has_batches(bytes: &[u8]) -> bool {
+    const HEADER_BYTES: usize = 12;
+    records_in(bytes).iter().any(|at| bytes.get(at + HEADER_BYTES).is_some_and(|first| *first > 0))
 }
 
 /// What happens to the bytes of a file that lies on a disk that breaks.

@@ -153,6 +153,15 @@ impl Script {
         Self { seed, knobs, lives }
     }
 
+    /// Whether tiers stay exact when raw samples go: nothing older than these comes or is deleted.
+    pub fn keeps_tiers_whole(&self) -> bool {
+        let changes_old =
+            |step: &Step| matches!(step, Step::Import(_) | Step::Delete(..) | Step::Jump(_));
+        let is_late = self.knobs.late_window == LateWindow::Any;
+        let mut steps = self.lives.iter().flat_map(|life| &life.steps);
+        !is_late && self.knobs.retention_bytes.is_none() && !steps.any(changes_old)
+    }
+
     /// How many steps there are in all lives.
     pub fn steps(&self) -> usize {
         self.lives.iter().map(|life| life.steps.len()).sum()

@@ -28,7 +28,7 @@ pub fn shorten(script: &Script, tries_max: usize) -> Script {
     shortest
 }
 
-/// Scripts with something left out, the shortest first.
+/// Scripts with something left out: first whole lives, then runs of steps, then single faults.
 fn candidates(script: &Script) -> Vec<Script> {
     let mut candidates = Vec::new();
     let mut add = |change: &dyn Fn(&mut Script)| {

@@ -257,16 +257,17 @@ impl Disk {
         self.inode_mut(inode).sync();
     }
 
-    pub fn fail_sync(&mut self, inode: InodeNumber, how: FailedSync) {
+    /// Lets a sync fail; whether bytes are lost that were to be written.
+    pub fn fail_sync(&mut self, inode: InodeNumber, how: FailedSync) -> bool {
         let inode = self.inode_mut(inode);
-        match how {
-            FailedSync::Keeps => {}
-            FailedSync::Forgets => inode.pending.clear(),
-            FailedSync::Reverts => {
-                inode.pending.clear();
-                inode.live = Arc::clone(&inode.durable);
-            }
+        if how == FailedSync::Keeps || inode.pending.is_empty() {
+            return false;
         }
+        inode.pending.clear();
+        if how == FailedSync::Reverts {
+            inode.live = Arc::clone(&inode.durable);
+        }
+        true
     }
 
     /// Reads show from now on what the disk has, and what is yet to be written to it.

@@ -86,6 +86,10 @@ struct State {
     /// A file that the disk does not give out.
     unreadable: Option<PathBuf>,
     is_crashed: bool,
+    /// Calls that were refused because of a fault.
+    faults: u64,
+    /// A sync that failed has lost bytes.
+    has_forgotten: bool,
 }
 
 struct FaultyFile {
@@ -156,8 +160,18 @@ impl FaultyVfs {
         self.0.lock().is_crashed
     }
 
-    /// Lets the call number `n` fail once with that kind of error, without effect; a sync as
-    /// [`FaultyVfs::set_failed_sync`] says.
+    /// How many calls were refused because of a fault or for want of room.
+    pub fn faults(&self) -> u64 {
+        self.0.lock().faults
+    }
+
+    /// Whether a sync that failed has lost bytes since the last time that this was asked.
+    pub fn take_forgotten(&self) -> bool {
+        std::mem::take(&mut self.0.lock().has_forgotten)
+    }
+
+    /// Lets the call number `n` fail once with that kind of error, without effect; the sync of a file
+    /// as [`FaultyVfs::set_failed_sync`] says.
     pub fn fail_at(&self, n: u64, kind: io::ErrorKind) {
         self.0.lock().failures.insert(n, kind);
     }
@@ -291,6 +305,7 @@ impl State {
             moments.push(Moment { disk: self.disk.clone(), change: change.clone(), number });
         }
         if let Some(kind) = self.failures.remove(&number) {
+            self.faults += 1;
             return Err(kind.into());
         }
         if self.crash_at.is_some_and(|at| number >= at) {
@@ -305,12 +320,17 @@ impl State {
         if self.begin(change)? { Ok(()) } else { Err(crashed()) }
     }
 
-    /// Changes names.
-    fn rename(&mut self, effect: NameEffect) -> io::Result<()> {
-        let change = Change::Name(effect);
-        self.begin_whole(&change)?;
-        self.disk.apply(change);
-        Ok(())
+    /// As [`State::begin_whole`] for a call that is refused when it is not allowed: then a crash in
+    /// it changes nothing.
+    fn begin_allowed(&mut self, change: &Change, allowed: io::Result<()>) -> io::Result<()> {
+        self.begin_whole(if allowed.is_ok() { change } else { &Change::Sync })?;
+        allowed
+    }
+
+    /// Whether a file may get that name.
+    fn may_name(&self, path: &Path) -> io::Result<()> {
+        self.parent_exists(path)?;
+        if self.is_taken(path) { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -324,6 +344,7 @@ impl State {
 
     fn read_chance(&mut self) -> io::Result<()> {
         let is_refused = self.chance(self.noise.read_errors);
+        self.faults += u64::from(is_refused);
         if is_refused { Err(io::Error::other("a bad sector")) } else { Ok(()) }
     }
 
@@ -360,17 +381,14 @@ fn crashed() -> io::Error {
 impl Vfs for FaultyVfs {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let mut state = self.0.lock();
+        let ends = |suffix: &String| path.to_string_lossy().ends_with(suffix);
+        let mut allowed = state.may_name(path);
+        if state.refused_suffix.as_ref().is_some_and(ends) {
+            allowed = allowed.and(Err(io::ErrorKind::StorageFull.into()));
+        }
         let inode = state.disk.add_inode();
         let change = Change::Name(NameEffect::Link(path.to_owned(), inode));
-        state.begin_whole(&change)?;
-        state.parent_exists(path)?;
-        if state.is_taken(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let is_refused = |suffix: &String| path.to_string_lossy().ends_with(suffix);
-        if state.refused_suffix.as_ref().is_some_and(is_refused) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        state.begin_allowed(&change, allowed)?;
         state.disk.apply(change);
         Ok(self.file(inode, state.life, true))
     }
@@ -405,14 +423,9 @@ impl Vfs for FaultyVfs {
         state.alive()?;
         let inode = state.disk.inode_of(from);
         let number = *inode.as_ref().unwrap_or(&0);
-        let effect = NameEffect::Rename(from.to_owned(), to.to_owned(), number);
-        let change = match &inode {
-            Ok(_) => Change::Name(effect),
-            Err(_) => Change::Sync,
-        };
-        state.begin_whole(&change)?;
-        state.parent_exists(to)?;
-        inode?;
+        let change = Change::Name(NameEffect::Rename(from.to_owned(), to.to_owned(), number));
+        let allowed = state.parent_exists(to).and(inode.map(drop));
+        state.begin_allowed(&change, allowed)?;
         state.disk.apply(change);
         Ok(())
     }
@@ -421,20 +434,12 @@ impl Vfs for FaultyVfs {
         let mut state = self.0.lock();
         state.alive()?;
         let inode = state.disk.inode_of(from);
-        let is_possible = inode.is_ok() && !state.has_no_links && !state.is_taken(to);
-        let change = match &inode {
-            Ok(inode) if is_possible => Change::Name(NameEffect::Link(to.to_owned(), *inode)),
-            _ => Change::Sync,
-        };
-        state.begin_whole(&change)?;
-        if state.has_no_links {
-            return Err(io::ErrorKind::CrossesDevices.into());
-        }
-        state.parent_exists(to)?;
-        inode?;
-        if state.is_taken(to) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
+        let number = *inode.as_ref().unwrap_or(&0);
+        let change = Change::Name(NameEffect::Link(to.to_owned(), number));
+        let has_links: io::Result<()> =
+            if state.has_no_links { Err(io::ErrorKind::CrossesDevices.into()) } else { Ok(()) };
+        let allowed = has_links.and(inode.map(drop)).and(state.may_name(to));
+        state.begin_allowed(&change, allowed)?;
         state.disk.apply(change);
         Ok(())
     }
@@ -442,7 +447,10 @@ impl Vfs for FaultyVfs {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock();
         if state.disk.live.files.contains_key(path) {
-            return state.rename(NameEffect::Unlink(path.to_owned()));
+            let change = Change::Name(NameEffect::Unlink(path.to_owned()));
+            state.begin_whole(&change)?;
+            state.disk.apply(change);
+            return Ok(());
         }
         state.begin_whole(&Change::Sync)?;
         Err(io::ErrorKind::NotFound.into())
@@ -575,7 +583,10 @@ impl VfsFile for FaultyFile {
         }
         match len {
             _ if !is_whole => Err(crashed()),
-            0 if !bytes.is_empty() => Err(io::ErrorKind::StorageFull.into()),
+            0 if !bytes.is_empty() => {
+                state.faults += 1;
+                Err(io::ErrorKind::StorageFull.into())
+            }
             _ => Ok(len),
         }
     }
@@ -604,7 +615,7 @@ impl VfsFile for FaultyFile {
         let begun = state.begin_whole(&Change::Sync);
         if begun.is_err() && !state.is_crashed {
             let how = state.failed_sync;
-            state.disk.fail_sync(self.inode, how);
+            state.has_forgotten |= state.disk.fail_sync(self.inode, how);
         }
         begun?;
         state.disk.sync(self.inode);
