@@ -135,7 +135,7 @@ fn soak(campaign: &Campaign) -> ExitCode {
             let (Found { seed, failure }, progress) = *found;
             print(&progress);
             println!("seed {seed} breaks a promise: {}", failure.what);
-            println!("to see it happen: heapster-simulate seed {seed} --shorten");
+            println!("to see it happen: target/simulate/heapster-simulate seed {seed} --shorten");
             ExitCode::FAILURE
         }
     }

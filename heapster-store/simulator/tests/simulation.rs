@@ -20,7 +20,7 @@ fn nothing_acknowledged_is_lost_at_any_of_forty_thousand_crash_points() {
         Err(found) => {
             let seed = found.0.seed;
             panic!(
-                "seed {seed} breaks a promise: {}\nto see it happen: heapster-simulate seed {seed} --shorten",
+                "seed {seed} breaks a promise: {}\nto see it happen: make soak FIRST={seed}",
                 found.0.failure.what
             );
         }
