@@ -69,7 +69,8 @@ bugs! {
     DebrisKept,
     /// Records behind a hole in what was not synced are taken.
     HoleAccepted,
-    /// The log is read from the cache when the store is opened.
+    /// The log is read from the cache when the store is opened, and left there. Dropping the cache
+    /// alone guards nothing that writing the tail again does not; it shows sooner what is gone.
     CacheTrusted,
     /// What was read of the log when the store was opened is not written to the disk again.
     TailNotRelogged,

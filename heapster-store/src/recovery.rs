@@ -405,7 +405,7 @@ fn open_wal(vfs: &dyn Vfs, path: &Path) -> Result<Box<dyn VfsFile>> {
 fn relog(vfs: &dyn Vfs, path: &Path, part: Range<u64>) -> Result<()> {
     /// Bytes that are written at once.
     const STEP_BYTES: u64 = 1 << 20;
-    if planted::has(Bug::TailNotRelogged) {
+    if planted::has(Bug::TailNotRelogged) || planted::has(Bug::CacheTrusted) {
         return Ok(());
     }
     let failed = |op: &'static str| move |source| Error::io(op, path, source);

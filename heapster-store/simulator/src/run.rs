@@ -698,7 +698,7 @@ impl World {
             {
                 aggregates::check(&store, &found, &matched.history, self.are_tiers_whole, coin)?;
             }
-            8 => self.examine_copies(vfs)?,
+            8 | 10..=12 => self.examine_copies(vfs)?,
             9 => {
                 let wrong = store.verify();
                 if !wrong.is_empty() {
@@ -721,23 +721,26 @@ impl World {
         match StoreReader::open(BACKUP, options) {
             Ok(reader) => {
                 let found = read_back(&reader.snapshot())?;
-                // One that was not finished may lie between that of before and its own.
-                let is_between = self.backups.iter().any(|old| is_between(old, &found, newest));
-                if is_between { Ok(()) } else { same(newest, &found, "a backup") }
+                // One that was not finished may lie between one of before and its own.
+                let unfinished_since = &self.backups[..self.backups.len() - 1];
+                let is_old = |old: &Contents| self.is_between(old, &found, newest);
+                match unfinished_since.iter().any(is_old) {
+                    true => Ok(()),
+                    false => same(newest, &found, "a backup"),
+                }
             }
             // The first one is not finished.
             Err(Error::NotAStore { .. } | Error::Io { .. }) if !self.has_backup => Ok(()),
             Err(error) => Err(format!("the backup does not open: {error}")),
         }
     }
-}
 
-/// Whether contents are those of a moment between two others, as far as these tell.
-fn is_between(old: &Contents, found: &Contents, new: &Contents) -> bool {
-    let is_known =
-        |(key, value): (&Key, &Bits)| old.get(key) == Some(value) || new.get(key) == Some(value);
-    let is_kept = |key: &Key| !new.contains_key(key) || found.contains_key(key);
-    found.iter().all(is_known) && old.keys().all(is_kept)
+    /// Whether contents are those of a moment between two others, as far as these tell.
+    fn is_between(&self, old: &Contents, found: &Contents, new: &Contents) -> bool {
+        let is_known = |(key, value): (&Key, &Bits)| self.model.ever_had(key, *value);
+        let is_kept = |key: &Key| !new.contains_key(key) || found.contains_key(key);
+        found.iter().all(is_known) && old.keys().all(is_kept)
+    }
 }
 
 fn print<T: fmt::Debug>(result: &Result<T, Error>) -> String {

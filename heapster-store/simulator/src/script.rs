@@ -147,8 +147,9 @@ impl Script {
     /// The script of a seed.
     pub fn of(seed: u64) -> Self {
         let mut coin = Coin::new(seed ^ 0x5eed_0f5c_817f);
-        let knobs = knobs(&mut coin);
-        let swarm = Swarm::new(&mut coin, &knobs);
+        let ages = coin.percent(15);
+        let knobs = knobs(&mut coin, ages);
+        let swarm = Swarm::new(&mut coin, &knobs, ages);
         let lives = (0..1 + coin.below(3)).map(|_| swarm.life(&mut coin)).collect();
         Self { seed, knobs, lives }
     }
@@ -168,7 +169,9 @@ impl Script {
     }
 }
 
-fn knobs(coin: &mut Coin) -> Knobs {
+/// A seed whose data `ages` keeps raw samples for days and aggregates for good, and does nothing by
+/// which what a tier says of samples that are gone could become unclear.
+fn knobs(coin: &mut Coin, ages: bool) -> Knobs {
     let tier = |seconds| TierOptions {
         resolution: Duration::from_secs(seconds),
         retention: Retention::Forever,
@@ -176,20 +179,20 @@ fn knobs(coin: &mut Coin) -> Knobs {
     };
     let days = |days: u64| Duration::from_secs(days * 86_400);
     let tiers = match coin.below(3) {
-        0 => vec![tier(300), tier(3600)],
+        kind if ages || kind == 0 => vec![tier(300), tier(3600)],
         1 if coin.percent(50) => vec![tier(600)],
         _ => Vec::new(),
     };
     Knobs {
         retention: match coin.below(3) {
-            0 => Retention::Age(days(1 + coin.below(3) as u64)),
+            kind if ages || kind == 0 => Retention::Age(days(1 + coin.below(3) as u64)),
             _ => Retention::Forever,
         },
-        retention_bytes: coin.percent(8).then_some(4_000),
+        retention_bytes: (!ages && coin.percent(8)).then_some(4_000),
         tiers,
         flush_window: Duration::from_secs(coin.pick(&[60, 600, 7_200])),
         cold_after: coin.pick(&[None, Some(Duration::ZERO), Some(days(1))]),
-        late_window: match coin.percent(50) {
+        late_window: match !ages && coin.percent(50) {
             true => LateWindow::Any,
             false => LateWindow::Within(Duration::from_secs(3_600)),
         },
@@ -234,10 +237,9 @@ enum Kind {
 }
 
 impl Swarm {
-    fn new(coin: &mut Coin, knobs: &Knobs) -> Self {
+    fn new(coin: &mut Coin, knobs: &Knobs, ages: bool) -> Self {
+        let changes_old = [(Kind::Import, 3), (Kind::Delete, 3), (Kind::Jump, 1)];
         let rare = [
-            (Kind::Import, 3),
-            (Kind::Delete, 3),
             (Kind::Sync, 4),
             (Kind::Maintain, 8),
             (Kind::Flush, 5),
@@ -249,11 +251,14 @@ impl Swarm {
             (Kind::Check, 1),
             (Kind::Read, 4),
             (Kind::Pass, 6),
-            (Kind::Jump, 1),
             (Kind::Room, 2),
         ];
         let mut steps = vec![Kind::Append; 20];
-        for (kind, weight) in rare {
+        let changes_old = changes_old.into_iter().filter(|_| !ages);
+        if coin.percent(10) {
+            steps.extend([Kind::SnapshotTo, Kind::Backup, Kind::Backup, Kind::Backup]);
+        }
+        for (kind, weight) in rare.into_iter().chain(changes_old) {
             if coin.percent(60) {
                 steps.extend(std::iter::repeat_n(kind, weight));
             }
@@ -274,7 +279,7 @@ impl Swarm {
             late_percent: coin.pick(&[0, 20, 60]),
             dense_percent: coin.pick(&[0, 30, 100]),
             steps_max: coin.pick(&[6, 15, 40]),
-            has_long_times: coin.percent(50),
+            has_long_times: ages || coin.percent(50),
             has_failures: coin.percent(40),
             has_noise: coin.percent(20),
             has_exact_floats: !knobs.tiers.is_empty(),
