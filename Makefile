@@ -149,10 +149,11 @@ kernel: setup ## The store on the real kernel: killed at each of ROUNDS system c
 	HEAPSTER_KERNEL_ROUNDS=$(ROUNDS) $(CARGO) test --locked -p heapster-store --test it kernel:: -- --nocapture
 
 STRIDE ?= 1
+FROM ?= 0
 
 .PHONY: sweep
-sweep: setup ## Every STRIDE-th byte of a store of a megabyte is changed, one at a time
-	HEAPSTER_SWEEP_STRIDE=$(STRIDE) $(CARGO) test --profile simulate --locked -p heapster-store --test it \
+sweep: setup ## Every STRIDE-th byte from FROM on of a store of a megabyte is changed, one at a time
+	HEAPSTER_SWEEP_FROM=$(FROM) HEAPSTER_SWEEP_STRIDE=$(STRIDE) $(CARGO) test --profile simulate --locked -p heapster-store --test it \
 		no_changed_byte_of_a_megabyte -- --ignored --nocapture
 
 CYCLES ?= 500
