@@ -392,6 +392,9 @@ impl Checker<'_> {
 
     fn check_logs(&mut self, manifest: &Manifest) -> Result<()> {
         let generations = list_wals(self.vfs, self.paths)?;
+        // The number of the last batch of the log before, and where it is; nothing where that is not
+        // known.
+        let mut before: Option<(u64, PathBuf)> = None;
         for generation in generations {
             let path = self.paths.wal(generation);
             if generation < manifest.wal_floor {
@@ -399,26 +402,44 @@ impl Checker<'_> {
                 self.note(Severity::Note, &path, None, "it is left over", consequence, "");
                 continue;
             }
-            self.check_log(generation, &path)?;
+            let Some(log) = self.check_log(generation, &path)? else {
+                before = None;
+                continue;
+            };
+            if log.last_seq == 0 {
+                // What is damaged was told.
+                before = before.filter(|_| log.damaged_bytes == 0);
+                continue;
+            }
+            if let Some((last_seq, path)) = &before
+                && log.first_seq > last_seq + 1
+            {
+                let missing = log.first_seq - last_seq - 1;
+                let what = format!("it ends {missing} batches before the next one begins");
+                self.note(Severity::Damage, path, None, &what, "they are lost", RESTORE);
+            }
+            before = Some((log.last_seq, path));
         }
         Ok(())
     }
 
-    fn check_log(&mut self, generation: u64, path: &Path) -> Result<()> {
+    /// Reads a log; `None` when it cannot be read, or is gone.
+    fn check_log(&mut self, generation: u64, path: &Path) -> Result<Option<Follower>> {
         let mut log = Follower::new(generation);
         let read = open_if_there(self.vfs, path)
             .map_err(|source| Error::io("open", path, source))
             .and_then(|file| {
-                // It is in a segment by now.
-                let Some(file) = file else { return Ok(0) };
+                let Some(file) = file else { return Ok(None) };
                 let len = file.size().map_err(|source| Error::io("read", path, source))?;
-                log.read(path, &*file, len).map(|()| len)
+                log.read(path, &*file, len).map(|()| Some(len))
             });
         match read {
-            Ok(len) => self.advance(len),
+            Ok(Some(len)) => self.advance(len),
+            // It is in a segment by now.
+            Ok(None) => return Ok(None),
             Err(error) => {
                 self.note_error(path, &error, "the store does not open", RESTORE);
-                return Ok(());
+                return Ok(None);
             }
         }
         self.report.batches += log.batches;
@@ -444,7 +465,7 @@ impl Checker<'_> {
                                told that they are safe";
             self.note(severity, path, Some(log.offset()), &what, consequence, "");
         }
-        Ok(())
+        Ok(Some(log))
     }
 
     /// Says what lies in the directories of the store and is not part of it.

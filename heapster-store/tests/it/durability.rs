@@ -8,7 +8,7 @@ use std::sync::Arc;
 use heapster_core::series::Row;
 use heapster_store::vfs::Vfs;
 use heapster_store::vfs::faulty::{FaultyVfs, PowerCut};
-use heapster_store::{Ack, Error, Result, Retention, Store, StoreOptions};
+use heapster_store::{Ack, Error, Result, Retention, Severity, Store, StoreOptions, check};
 
 use crate::support::*;
 
@@ -842,9 +842,16 @@ fn a_log_file_that_ends_before_its_time_is_told_by_the_next_one() {
         let vfs = FaultyVfs::with_files(&vfs.files());
         // Half of the file: at least a batch of the three is gone.
         vfs.damage(path, |file| file.truncate(bytes.len() / 2)).unwrap();
+        let shared: Arc<dyn Vfs> = Arc::new(vfs.clone());
+        let checked = check(&shared, DIR, &mut |_| {}).unwrap();
+        let damage = checked.findings.iter().find(|one| one.severity == Severity::Damage);
+        let damage = damage.expect("it is damage");
+        assert!(damage.what.contains("before the next one begins"), "log {index}: {damage:?}");
         let store = open(&vfs, &clock);
         let report = store.open_report();
         let found: usize = contents(&store.snapshot()).values().map(BTreeMap::len).sum();
+        let missing = format!("ends {} batches", 12 - found);
+        assert!(damage.what.contains(&missing), "log {index}: {damage:?}");
         assert!(found < 12 && !report.is_complete(), "log {index}: {found} found, {report:?}");
         assert_eq!(report.missing_batches, 12 - found as u64, "log {index}");
     }
