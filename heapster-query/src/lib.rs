@@ -7,6 +7,7 @@
 mod budget;
 mod error;
 pub mod historical;
+pub mod promql;
 
 pub use budget::{Budget, Cancel, Limits};
 pub use error::QueryError;
