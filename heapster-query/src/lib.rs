@@ -6,6 +6,8 @@
 
 mod budget;
 mod error;
+#[doc(hidden)]
+pub mod fuzz_support;
 pub mod historical;
 pub mod promql;
 

@@ -405,3 +405,71 @@ impl Op {
         matches!(self, Self::And | Self::Unless | Self::Or)
     }
 }
+
+impl Expr {
+    /// Shows the selectors of an expression, in the order in which they are written.
+    pub fn visit_selectors(&self, visit: &mut dyn FnMut(&Selector)) {
+        match self {
+            Self::Number { .. } | Self::Seconds { .. } | Self::Text { .. } => {}
+            Self::Selector(selector) | Self::Range { selector, .. } => visit(selector),
+            Self::Subquery { expr, .. } | Self::Unary { expr, .. } | Self::Paren { expr, .. } => {
+                expr.visit_selectors(visit);
+            }
+            Self::Call { args, .. } => args.iter().for_each(|arg| arg.visit_selectors(visit)),
+            Self::Aggregate(aggregate) => {
+                for expr in aggregate.param.iter().chain([&aggregate.expr]) {
+                    expr.visit_selectors(visit);
+                }
+            }
+            Self::Binary(binary) => {
+                binary.lhs.visit_selectors(visit);
+                binary.rhs.visit_selectors(visit);
+            }
+        }
+    }
+
+    /// Fixes the moment of all selectors and subqueries that have none, as `@` would. Tells whether
+    /// the expression still depends on when it is evaluated: through a function of that moment.
+    pub fn fix(&mut self, millis: i64) -> bool {
+        let fix = |modifiers: &mut Modifiers| {
+            modifiers.at.get_or_insert(At::Millis(millis));
+        };
+        match self {
+            Self::Number { .. } | Self::Seconds { .. } | Self::Text { .. } => false,
+            Self::Selector(selector) | Self::Range { selector, .. } => {
+                fix(&mut selector.modifiers);
+                false
+            }
+            Self::Subquery { expr, modifiers, .. } => {
+                fix(modifiers);
+                expr.fix(millis)
+            }
+            Self::Unary { expr, .. } | Self::Paren { expr, .. } => expr.fix(millis),
+            Self::Call { function, args, .. } => {
+                let unsteady = [
+                    "day_of_month",
+                    "day_of_week",
+                    "day_of_year",
+                    "days_in_month",
+                    "hour",
+                    "minute",
+                    "month",
+                    "predict_linear",
+                    "time",
+                    "timestamp",
+                    "year",
+                ];
+                let of_args = args.iter_mut().fold(false, |any, arg| arg.fix(millis) | any);
+                unsteady.contains(&function.name) || of_args
+            }
+            Self::Aggregate(aggregate) => {
+                let of_param = aggregate.param.as_mut().is_some_and(|param| param.fix(millis));
+                aggregate.expr.fix(millis) || of_param
+            }
+            Self::Binary(binary) => {
+                let of_lhs = binary.lhs.fix(millis);
+                binary.rhs.fix(millis) || of_lhs
+            }
+        }
+    }
+}
