@@ -211,6 +211,8 @@ impl Engine {
             annotations: &annotations,
             threads: self.options.threads.max(1),
         };
+        // More steps than one series may have are refused before anything is made for them.
+        let _held = meter.hold(1, grid.count)?;
         let value = value_of(&evaluator, &plan, &expr, grid, times.is_range)?;
         let series = match &value {
             QueryValue::Scalar(_) | QueryValue::Text(_) => 0,

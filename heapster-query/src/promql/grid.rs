@@ -26,10 +26,6 @@ impl Grid {
     pub const fn time_ms(&self, index: usize) -> i64 {
         self.start_ms + self.step_ms * index as i64
     }
-
-    pub const fn end_ms(&self) -> i64 {
-        self.time_ms(self.count - 1)
-    }
 }
 
 /// Stands where a series has no value: the staleness marker, which is no value of any series. It is

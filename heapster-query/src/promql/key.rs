@@ -32,10 +32,6 @@ impl Key {
         }
     }
 
-    pub fn without_name(&self) -> Self {
-        Self { name: None, labels: self.labels.clone() }
-    }
-
     /// Of these labels, those of the list.
     pub fn only(&self, list: &[Text]) -> Self {
         let pairs = list.iter().filter(|label| **label != NAME);

@@ -59,6 +59,8 @@ impl fmt::Debug for Control {
 /// What a series costs beside its points: labels and their list.
 const SERIES_BYTES: usize = 256;
 const POINT_BYTES: usize = 8;
+/// A value, and what is known of its window so far.
+const STEP_SCRATCH_BYTES: usize = 64;
 
 /// Counts what a query reads and holds; shared by its threads.
 #[derive(Debug)]
@@ -101,6 +103,13 @@ impl Meter {
         Ok(held)
     }
 
+    /// Takes room for what a thread works with on so many steps; the guard gives it back.
+    pub fn hold_scratch(&self, steps: usize) -> Result<Held<'_>, QueryError> {
+        let mut held = Held { meter: self, points: 0, bytes: 0 };
+        held.grow_by(0, steps.saturating_mul(STEP_SCRATCH_BYTES))?;
+        Ok(held)
+    }
+
     pub fn touched(&self) -> u64 {
         self.touched.load(Ordering::Relaxed)
     }
@@ -121,10 +130,14 @@ pub(super) struct Held<'a> {
 impl Held<'_> {
     /// Takes room for more series with so many points each.
     pub fn grow(&mut self, series: usize, points: usize) -> Result<(), QueryError> {
-        let meter = self.meter;
         let count = series.saturating_mul(points);
         let bytes =
             count.saturating_mul(POINT_BYTES).saturating_add(series.saturating_mul(SERIES_BYTES));
+        self.grow_by(count, bytes)
+    }
+
+    fn grow_by(&mut self, count: usize, bytes: usize) -> Result<(), QueryError> {
+        let meter = self.meter;
         let limits = &meter.limits;
         // Checked before it is added, so that sums cannot overflow.
         if count > limits.samples_max || bytes > limits.memory_max_bytes {

@@ -43,6 +43,17 @@ pub fn format(query: &str) -> Result<String, ParseError> {
     Ok(language::pretty(&language::parse(query)?))
 }
 
+/// The conditions of a bare selector such as `up{job="a"}`: what `match[]` holds.
+///
+/// A condition on the name has the label `__name__`. At least one of them does not match the empty text.
+///
+/// # Errors
+/// [`ParseError`] when the text is anything else.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    let selector = language::parse_selector(text)?;
+    Ok(selector.conditions.into_iter().map(|one| one.matcher).collect())
+}
+
 /// The selectors of a query, in the order in which they are written: the series it may look at.
 ///
 /// A condition on the name has the label `__name__`.

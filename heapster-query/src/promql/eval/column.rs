@@ -333,7 +333,7 @@ impl State {
         match (self, function) {
             (Self::ExactSum(sum), _) => *sum = sum.saturating_add(more),
             (Self::ExactMean(sum, own), _) => {
-                (*sum, *own) = (sum.saturating_add(more), *own + count)
+                (*sum, *own) = (sum.saturating_add(more), *own + count);
             }
             (Self::Sum(sum), _) => sum.add(more as f64),
             (Self::Mean(mean), _) => mean.join(Average::of(more as f64, count as f64)),

@@ -36,7 +36,7 @@ pub(super) fn evaluate<'a>(
         }
     }
     let table = evaluator.table(of, grid)?;
-    let mut histograms: Vec<(Key, Text, Vec<(f64, usize)>)> = Vec::new();
+    let mut histograms: Vec<Buckets> = Vec::new();
     let mut places: HashMap<Key, usize> = HashMap::new();
     for (index, series) in table.series.iter().enumerate() {
         let le = series.key.value(BOUND);
@@ -46,16 +46,17 @@ pub(super) fn evaluate<'a>(
             continue;
         };
         match places.entry(series.key.except(&[Text::from_static(BOUND)])) {
-            Entry::Occupied(place) => histograms[*place.get()].2.push((bound, index)),
+            Entry::Occupied(place) => histograms[*place.get()].members.push((bound, index)),
             Entry::Vacant(place) => {
-                histograms.push((place.key().clone(), name, vec![(bound, index)]));
+                let (key, members) = (place.key().clone(), vec![(bound, index)]);
+                histograms.push(Buckets { key, name, members });
                 place.insert(histograms.len() - 1);
             }
         }
     }
     let mut result = Table::empty(evaluator.meter)?;
     let mut buckets = Vec::new();
-    for (key, name, members) in histograms {
+    for Buckets { key, name, members } in histograms {
         evaluator.meter.check()?;
         let mut values = absent(grid.count);
         for (step, out) in values.iter_mut().enumerate() {
@@ -83,6 +84,15 @@ pub(super) fn evaluate<'a>(
         result.push(key, values)?;
     }
     Ok(result)
+}
+
+/// The series of one histogram.
+struct Buckets {
+    key: Key,
+    /// The name of one of them.
+    name: Text,
+    /// Bounds, and the series that count up to them.
+    members: Vec<(f64, usize)>,
 }
 
 /// The bound of a bucket as its label writes it.

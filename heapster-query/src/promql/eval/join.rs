@@ -33,7 +33,7 @@ pub(super) fn evaluate<'a>(
     if join.op.is_set() {
         return set(join, lhs, rhs);
     }
-    elements(evaluator, join, lhs, rhs, grid)
+    elements(evaluator, join, &lhs, &rhs, grid)
 }
 
 fn signature(matching: &Matching, key: &Key) -> Key {
@@ -121,14 +121,14 @@ fn set<'a>(join: &Join, mut lhs: Table<'a>, mut rhs: Table<'a>) -> Result<Table<
 fn elements<'a>(
     evaluator: &Evaluator<'a>,
     join: &Join,
-    lhs: Table<'a>,
-    rhs: Table<'a>,
+    lhs: &Table<'a>,
+    rhs: &Table<'a>,
     grid: Grid,
 ) -> Result<Table<'a>, QueryError> {
     let count = grid.count;
     // From here on many are matched to one.
     let many_is_left = join.matching.group.as_ref().is_none_or(|group| group.left);
-    let (many, one) = if many_is_left { (&lhs, &rhs) } else { (&rhs, &lhs) };
+    let (many, one) = if many_is_left { (lhs, rhs) } else { (rhs, lhs) };
     let signatures = Signatures::new(&join.matching, &many.series, &one.series);
     // A step where one side is empty is not looked at.
     let all_of = |table: &Table<'_>| presence(&table.series, 0..table.series.len(), count);

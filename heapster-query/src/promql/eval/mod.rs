@@ -25,7 +25,7 @@ use super::meter::Meter;
 use super::plan::{Scalar, Vector, Window};
 use super::vocabulary::Vocabulary;
 use crate::error::QueryError;
-pub(super) use table::{Series, Table};
+pub(super) use table::Table;
 
 /// What an evaluation works with.
 #[derive(Clone, Copy)]

@@ -94,7 +94,7 @@ enum Stage {
 
 impl<'a> Evaluator<'a> {
     /// Prepares to evaluate a vector: finds what is read, evaluates what is not done series by series.
-    pub fn pipeline(&self, vector: &Vector, grid: Grid) -> Result<Pipeline<'a>, QueryError> {
+    pub(super) fn pipeline(&self, vector: &Vector, grid: Grid) -> Result<Pipeline<'a>, QueryError> {
         self.meter.check()?;
         match vector {
             Vector::Select(select) => self.latest(select, grid, false),
@@ -134,13 +134,13 @@ impl<'a> Evaluator<'a> {
             }
             Vector::Absent { of, labels } => {
                 let present = self.pipeline(of, grid)?.presence()?;
-                self.absent(present, labels)
+                self.absent(&present, labels)
             }
             Vector::AbsentOver { of, labels } => {
                 let span = Span::at(0);
                 let present = OverFunction::Present;
                 let present = self.over_window(present, None, of, span, grid)?.presence()?;
-                self.absent(present, labels)
+                self.absent(&present, labels)
             }
             Vector::Aggregate(aggregate) => aggregate::evaluate(self, aggregate, grid),
             Vector::Join(join) => join::evaluate(self, join, grid),
@@ -157,7 +157,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn absent(&self, present: Vec<bool>, labels: &Key) -> Result<Table<'a>, QueryError> {
+    fn absent(&self, present: &[bool], labels: &Key) -> Result<Table<'a>, QueryError> {
         let mut table = Table::empty(self.meter)?;
         if present.iter().all(|present| *present) {
             return Ok(table);
@@ -400,6 +400,7 @@ impl<'a> Pipeline<'a> {
         consumer: &C,
         scratch: &mut Scratch,
     ) -> Result<C::Part, QueryError> {
+        let _held = self.evaluator.meter.hold_scratch(self.grid.count)?;
         let mut part = consumer.begin()?;
         let mut values = vec![ABSENT; self.grid.count];
         for index in series {
@@ -450,8 +451,8 @@ impl<'a> Pipeline<'a> {
             Leaf::Over { sources, over } => {
                 let Source { set, column, view, .. } = &sources.list[index];
                 over.with(meter).column(&mut *set.read(*column), scratch, out)?;
-                if let Some(view) = view.as_ref().filter(|_| over.function.is_linear()) {
-                    scale(out, view.scale());
+                if let Some(view) = view {
+                    scale(out, over.function.scaled_by(view.scale()));
                 }
             }
             Leaf::OverTable { table, inner, over } => {

@@ -278,7 +278,10 @@ pub(super) fn inner_table<'a>(
     let start = first.div_euclid(*step_ms) * step_ms;
     let start = if start < first { start + step_ms } else { start };
     match Grid::up_to(start, last, *step_ms) {
-        Some(grid) => Ok(Some((evaluator.table(of, grid)?, grid))),
+        Some(grid) => {
+            let _held = evaluator.meter.hold(1, grid.count)?;
+            Ok(Some((evaluator.table(of, grid)?, grid)))
+        }
         None => Ok(None),
     }
 }

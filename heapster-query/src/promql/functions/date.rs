@@ -32,7 +32,7 @@ impl DatePart {
     /// The part of seconds since the epoch, of which the fraction is cut off; NaN for what is no
     /// moment within a hundred million years.
     pub fn of(self, seconds: f64) -> f64 {
-        if !(seconds.abs() < 3.2e15) {
+        if seconds.is_nan() || seconds.abs() >= 3.2e15 {
             return f64::NAN;
         }
         let seconds = seconds as i64;

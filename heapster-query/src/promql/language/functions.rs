@@ -4,7 +4,7 @@
 use super::ast::Type::{self, Range, Scalar, Text, Vector};
 
 /// One function.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Signature {
     pub name: &'static str,
     /// Types of its arguments. Those beyond [`Signature::required`] may be left out.

@@ -698,7 +698,7 @@ impl<'a> Parser<'a> {
         };
         self.next();
         let millis = if negate { -seconds * 1000.0 } else { seconds * 1000.0 };
-        if !(millis.abs() < DURATION_MAX_MS as f64) {
+        if millis.is_nan() || millis.abs() >= DURATION_MAX_MS as f64 {
             let message = format!(
                 "timestamp out of bounds for @ modifier: {}",
                 number::print(millis / 1000.0)

@@ -24,7 +24,7 @@ pub(super) fn unquote(quoted: &str, start: usize) -> Result<Vec<u8>, Fault> {
         match value {
             Escaped::Byte(byte) => bytes.push(byte),
             Escaped::Char(char) => {
-                bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes())
+                bytes.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
             }
         }
         // What was used is ASCII.

@@ -17,7 +17,9 @@ pub(crate) fn to_rust(pattern: &str) -> String {
                     let (quoted, _) = rest.split_once("\\E").unwrap_or((&rest, ""));
                     quoted.chars().for_each(|char| push_literal(char, &mut out));
                     let used = quoted.chars().count() + 2;
-                    (0..used).for_each(|_| drop(chars.next()));
+                    for _ in 0..used {
+                        chars.next();
+                    }
                 }
                 Some('E') if !in_class => {}
                 Some('z') => out += "\\z",

@@ -234,9 +234,13 @@ impl OverFunction {
         !matches!(self, Self::First | Self::Last)
     }
 
-    /// Whether a factor of the samples is one of the result.
-    pub fn is_linear(self) -> bool {
-        !matches!(self, Self::Changes | Self::Resets | Self::Count | Self::Present | Self::Stdvar)
+    /// What a factor of all samples comes to in the result.
+    pub fn scaled_by(self, factor: f64) -> f64 {
+        match self {
+            Self::Changes | Self::Resets | Self::Count | Self::Present => 1.0,
+            Self::Stdvar => factor * factor,
+            _ => factor,
+        }
     }
 
     /// Whether it needs to know where values fall.

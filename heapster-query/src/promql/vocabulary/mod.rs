@@ -4,11 +4,15 @@
 //! other programs too. A vocabulary says which stored column stands behind such a name, and how its
 //! labels and values are turned into what the name promises.
 
+mod kubernetes;
+
 use std::fmt;
 use std::sync::Arc;
 
 use heapster_core::labels::key as label_key;
 use heapster_core::{Labels, MatchOp, Matcher, Text};
+
+pub use kubernetes::Kubernetes;
 
 /// Resolves names of which no column is stored.
 pub trait Vocabulary: fmt::Debug + Send + Sync {
