@@ -22,6 +22,7 @@ mod functions;
 mod grid;
 mod key;
 pub(crate) mod language;
+mod lookup;
 mod meter;
 mod plan;
 pub mod vocabulary;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use heapster_core::series::Row;
 use heapster_core::storage::{MemoryStorage, Storage};
-use heapster_core::{Labels, MetricValue, Timestamp, Value};
+use heapster_core::{Labels, MetricValue, TimeRange, Timestamp, Value};
 use heapster_query::promql::vocabulary::Kubernetes;
 use heapster_query::promql::{
-    Control, Engine, EngineOptions, QueryAnswer, QueryLimits, QueryValue, check_resolution,
+    self, Control, Engine, EngineOptions, QueryAnswer, QueryLimits, QueryValue, check_resolution,
 };
 use heapster_query::{Cancel, QueryError};
 
@@ -62,7 +62,7 @@ fn limited(limits: QueryLimits) -> Engine {
 fn vector(elements: &[(&[(&str, &str)], f64)]) -> QueryValue {
     let sample = |(labels, value): &(&[(&str, &str)], f64)| {
         let labels: Labels = labels.iter().copied().collect();
-        heapster_query::promql::InstantSample { labels, value: *value }
+        promql::InstantSample { labels, value: *value }
     };
     QueryValue::Vector(elements.iter().map(sample).collect())
 }
@@ -355,5 +355,48 @@ fn every_stable_function_has_a_plan() {
     ] {
         let asked = Engine::default().instant(&*snapshot, name, at(600), &Control::default());
         assert!(asked.is_ok(), "{name}: {asked:?}");
+    }
+}
+
+#[test]
+fn listings_are_those_of_the_selectors_or_of_all() {
+    let storage = many(3);
+    let snapshot = storage.snapshot().unwrap();
+    let (engine, control) = (Engine::default(), Control::default());
+    let range = TimeRange::new(at(0), at(100));
+    let selector = promql::parse_selector(r#"{__name__=~"g|c_.*", pod="p0001"}"#).unwrap();
+    let series = engine.series(&*snapshot, &[selector.clone(), selector.clone()], range, &control);
+    let shown: Vec<String> = series.unwrap().iter().map(Labels::to_string).collect();
+    let labels = |name: &str| format!(r#"{{__name__="{name}", app="a1", pod="p0001"}}"#);
+    assert_eq!(shown, [labels("c_total"), labels("g")]);
+    let names = engine.label_names(&*snapshot, &[], range, &control).unwrap();
+    assert_eq!(names, ["__name__", "app", "pod"]);
+    let values = |label: &str, selectors: &[Vec<heapster_core::Matcher>]| {
+        engine.label_values(&*snapshot, label, selectors, range, &control).unwrap()
+    };
+    assert_eq!(values("pod", &[]), ["p0000", "p0001", "p0002"]);
+    assert_eq!(values("pod", std::slice::from_ref(&selector)), ["p0001"]);
+    assert_eq!(values("__name__", &[]), ["c_total", "g"]);
+    assert!(promql::parse_selector("g offset 5m").is_err());
+}
+
+#[test]
+fn the_deepest_query_is_answered_within_a_threads_stack() {
+    let storage = many(2);
+    let snapshot = storage.snapshot().unwrap();
+    let deep = 95;
+    for (open, inner, close) in [
+        ("abs(", "g", ")"),
+        ("sum(", "g", ")"),
+        ("(", "g", ")"),
+        ("sum(1 + ", "g", ")"),
+        ("label_join(", "g", ", \"a\", \"\", \"b\")"),
+        ("max_over_time(", "g", "[1m:1m])"),
+        ("vector(scalar(", "g", "))"),
+        ("g and (", "g", ")"),
+    ] {
+        let query = format!("{}{inner}{}", open.repeat(deep), close.repeat(deep));
+        let asked = Engine::default().instant(&*snapshot, &query, at(600), &Control::default());
+        assert!(asked.is_ok(), "{open}: {asked:?}");
     }
 }

@@ -17,12 +17,13 @@ mod table;
 mod window;
 
 use heapster_core::storage::Snapshot;
+use heapster_core::{Labels, TimeRange};
 
 use super::annotations::Annotations;
 use super::functions;
 use super::grid::{ABSENT, Grid, is_present};
 use super::meter::Meter;
-use super::plan::{Scalar, Vector, Window};
+use super::plan::{Scalar, Select, Vector, Window};
 use super::vocabulary::Vocabulary;
 use crate::error::QueryError;
 pub(super) use table::Table;
@@ -100,4 +101,14 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Vec<window::RawSeries>, QueryError> {
         window::samples(self, window, grid)
     }
+}
+
+/// The labels of the series that a selector finds in a range, both ends included.
+pub(super) fn labels_of(
+    evaluator: &Evaluator<'_>,
+    select: &Select,
+    range: TimeRange,
+) -> Result<Vec<Labels>, QueryError> {
+    let found = source::find(evaluator, select, range.start.as_millis(), range.end.as_millis())?;
+    Ok(found.list.iter().map(|source| source.key().to_labels()).collect())
 }

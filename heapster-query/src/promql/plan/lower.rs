@@ -341,19 +341,9 @@ impl Lowering<'_> {
     }
 
     fn select(&self, selector: &ast::Selector) -> Result<Select, QueryError> {
-        let (mut name, mut names, mut matchers) = (None, Vec::new(), Vec::new());
-        for ast::Condition { matcher, .. } in &selector.conditions {
-            match (matcher.name() == NAME, matcher.op()) {
-                (true, MatchOp::Equal(text)) if name.is_none() && !text.is_empty() => {
-                    name = Some(Text::from(text));
-                }
-                (true, _) => names.push(matcher.clone()),
-                (false, _) => matchers.push(matcher.clone()),
-            }
-        }
+        let select = Select::bare(selector.conditions.iter().map(|one| one.matcher.clone()));
         let shift = self.shift(&selector.modifiers)?;
-        let lookback_ms = self.times.lookback_ms;
-        Ok(Select { name, names, matchers, shift, lookback_ms })
+        Ok(Select { shift, lookback_ms: self.times.lookback_ms, ..select })
     }
 
     fn shift(&self, modifiers: &Modifiers) -> Result<Shift, QueryError> {

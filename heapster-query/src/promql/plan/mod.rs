@@ -5,9 +5,9 @@
 
 mod lower;
 
-use heapster_core::{Matcher, Text};
+use heapster_core::{MatchOp, Matcher, Text};
 
-use super::key::Key;
+use super::key::{Key, NAME};
 use super::language::ast::{AggregateOp, Grouping, Matching, Op, Span};
 
 pub(super) use lower::lower;
@@ -98,6 +98,23 @@ pub(super) struct Select {
     pub matchers: Vec<Matcher>,
     pub shift: Shift,
     pub lookback_ms: i64,
+}
+
+impl Select {
+    /// The series of conditions alone. The first condition that names a metric is the name.
+    pub fn bare(conditions: impl Iterator<Item = Matcher>) -> Self {
+        let (mut name, mut names, mut matchers) = (None, Vec::new(), Vec::new());
+        for matcher in conditions {
+            match (matcher.name() == NAME, matcher.op()) {
+                (true, MatchOp::Equal(text)) if name.is_none() && !text.is_empty() => {
+                    name = Some(Text::from(text));
+                }
+                (true, _) => names.push(matcher),
+                (false, _) => matchers.push(matcher),
+            }
+        }
+        Self { name, names, matchers, shift: Shift::default(), lookback_ms: 0 }
+    }
 }
 
 /// `offset` and `@`.
