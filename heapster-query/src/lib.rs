@@ -6,7 +6,10 @@
 
 mod budget;
 mod error;
+#[doc(hidden)]
+pub mod fuzz_support;
 pub mod historical;
+pub mod promql;
 
 pub use budget::{Budget, Cancel, Limits};
 pub use error::QueryError;

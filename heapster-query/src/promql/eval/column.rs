@@ -1,0 +1,367 @@
+//! From the samples of one column to a value for each step.
+
+use heapster_core::Value;
+use heapster_core::storage::{ColumnCursor, Run, Samples, Sum, Summary, Values};
+
+use super::super::functions::{Average, Kahan, Number, Stretch, over};
+use super::super::grid::is_present;
+use super::super::meter::Meter;
+use super::super::plan::OverFunction;
+use super::window::{Buffer, Windows, remove_stale};
+use crate::error::QueryError;
+
+/// Memory that is used again for column after column.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    samples: Samples,
+    buffer: Buffer,
+    states: Vec<State>,
+}
+
+/// A function of windows and what it needs.
+#[derive(Clone, Copy)]
+pub(super) struct Over<'a> {
+    pub function: OverFunction,
+    pub windows: Windows,
+    /// Its own number for each step.
+    pub params: Option<&'a [f64]>,
+    pub meter: &'a Meter,
+}
+
+/// Writes the newest sample of each window, or its time in seconds, unless it says that the series
+/// has ended.
+pub(super) fn latest(
+    cursor: &mut dyn ColumnCursor,
+    windows: &Windows,
+    wants_time: bool,
+    meter: &Meter,
+    scratch: &mut Scratch,
+    out: &mut [f64],
+) -> Result<(), QueryError> {
+    let samples = &mut scratch.samples;
+    while let Some(run) = cursor.next_run()? {
+        let steps = windows.steps_of(run.first.as_millis(), run.last.as_millis());
+        if steps.is_empty() {
+            continue;
+        }
+        cursor.decode(samples)?;
+        meter.touch(samples.timestamps.len())?;
+        let mut after = 0;
+        for step in steps {
+            let (start, end) = windows.of(step);
+            after = super::window::advance(&samples.timestamps, after, end);
+            let Some(newest) = after.checked_sub(1) else { continue };
+            let at = samples.timestamps[newest].as_millis();
+            if at > start {
+                let value = samples.values.get(newest).as_f64();
+                let is_time = wants_time && is_present(value);
+                out[step] = if is_time { at as f64 / 1000.0 } else { value };
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Over<'_> {
+    /// Writes the function's value of each window.
+    pub fn column(
+        &self,
+        cursor: &mut dyn ColumnCursor,
+        scratch: &mut Scratch,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        if is_folded(self.function) {
+            self.fold(cursor, scratch, out)
+        } else {
+            self.slide(cursor, &mut scratch.buffer, out)
+        }
+    }
+
+    /// Writes the function's value of each window of samples that are in memory: those of a subquery.
+    pub fn samples(
+        &self,
+        samples: impl Iterator<Item = (i64, f64)> + Clone,
+        scratch: &mut Scratch,
+        out: &mut [f64],
+    ) {
+        let buffer = &mut scratch.buffer;
+        buffer.reset(self.function.needs_drops());
+        buffer.fill(samples.clone().map(|(at, _)| at), samples.map(|(_, value)| value));
+        for (step, out) in out.iter_mut().enumerate() {
+            let (start, end) = self.windows.of(step);
+            buffer.seek(start, end);
+            self.evaluate(buffer, step, out);
+        }
+    }
+
+    /// Moves a buffer along with the windows: for functions that look at all samples of a window.
+    fn slide(
+        &self,
+        cursor: &mut dyn ColumnCursor,
+        buffer: &mut Buffer,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        buffer.reset(self.function.needs_drops());
+        let mut next = cursor.next_run()?;
+        for (step, out) in out.iter_mut().enumerate() {
+            let (start, end) = self.windows.of(step);
+            while let Some(run) = next.filter(|run| run.first.as_millis() <= end) {
+                if run.last.as_millis() > start {
+                    buffer.seek(start, end);
+                    let is_rising = run.summary.is_some_and(|summary| summary.resets == 0);
+                    buffer.load(cursor, is_rising, self.meter)?;
+                }
+                next = cursor.next_run()?;
+            }
+            buffer.seek(start, end);
+            self.evaluate(buffer, step, out);
+        }
+        Ok(())
+    }
+
+    fn evaluate(&self, buffer: &Buffer, step: usize, out: &mut f64) {
+        match &buffer.values {
+            Values::Ints(values) => self.evaluate_window(buffer, values, step, out),
+            Values::Floats(values) => self.evaluate_window(buffer, values, step, out),
+            // The buffer has made floats of them.
+            Values::Mixed(_) => {}
+        }
+    }
+
+    fn evaluate_window<T: Number>(
+        &self,
+        buffer: &Buffer,
+        values: &[T],
+        step: usize,
+        out: &mut f64,
+    ) {
+        let (from, to) = (buffer.from, buffer.to);
+        if from == to {
+            return;
+        }
+        let (start_ms, end_ms) = self.windows.of(step);
+        let stretch = Stretch {
+            times: &buffer.times[from..to],
+            values: &values[from..to],
+            drops: buffer.drops(),
+            drops_base: buffer.gone + from,
+            start_ms,
+            end_ms,
+            now_ms: self.windows.grid.time_ms(step),
+            param: self.params.map_or(0.0, |params| params[step]),
+        };
+        if let Some(value) = over(self.function, &stretch) {
+            *out = value;
+        }
+    }
+
+    /// Adds run after run to the windows they lie in: for functions that can be put together from
+    /// parts. A run that lies whole in its windows is known by its summary and not decoded.
+    fn fold(
+        &self,
+        cursor: &mut dyn ColumnCursor,
+        scratch: &mut Scratch,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        let Scratch { samples, states, .. } = scratch;
+        states.clear();
+        states.resize(out.len(), State::Empty);
+        while let Some(run) = cursor.next_run()? {
+            let steps = self.windows.steps_of(run.first.as_millis(), run.last.as_millis());
+            if steps.is_empty() {
+                continue;
+            }
+            if let Some(summary) = self.whole(&run, steps.start, steps.end - 1) {
+                self.meter.touch(usize::try_from(summary.count).unwrap_or(usize::MAX))?;
+                states[steps]
+                    .iter_mut()
+                    .for_each(|state| state.add_summary(self.function, &summary));
+                continue;
+            }
+            cursor.decode(samples)?;
+            self.meter.touch(samples.timestamps.len())?;
+            remove_stale(samples);
+            let (mut from, mut to) = (0, 0);
+            for step in steps {
+                let (start, end) = self.windows.of(step);
+                to = super::window::advance(&samples.timestamps, to, end);
+                from = super::window::advance(&samples.timestamps, from, start).min(to);
+                if from == to {
+                    continue;
+                }
+                match &samples.values {
+                    Values::Ints(values) => states[step].add_ints(self.function, &values[from..to]),
+                    Values::Floats(values) => states[step].add(self.function, &values[from..to]),
+                    Values::Mixed(values) => {
+                        let floats: Vec<f64> =
+                            values[from..to].iter().map(|value| value.as_f64()).collect();
+                        states[step].add(self.function, &floats);
+                    }
+                }
+            }
+        }
+        for (out, state) in out.iter_mut().zip(states) {
+            if let Some(value) = state.value() {
+                *out = value;
+            }
+        }
+        Ok(())
+    }
+
+    /// The summary of a run, if it may stand for its samples in all windows that it lies in.
+    fn whole(&self, run: &Run, first_step: usize, last_step: usize) -> Option<Summary> {
+        let summary = run.summary?;
+        let (_, end) = self.windows.of(first_step);
+        let (start, _) = self.windows.of(last_step);
+        let is_within = start < run.first.as_millis() && run.last.as_millis() <= end;
+        let is_exact = match summary.sum {
+            Sum::Int(_) => true,
+            // Of floats the sum is rounded otherwise than here; were a marker of staleness among
+            // them, it would be NaN.
+            Sum::Float(sum) => {
+                !sum.is_nan() && !matches!(self.function, OverFunction::Sum | OverFunction::Avg)
+            }
+        };
+        (is_within && is_exact).then_some(summary)
+    }
+}
+
+/// Whether the function of a window follows from those of its parts.
+fn is_folded(function: OverFunction) -> bool {
+    matches!(
+        function,
+        OverFunction::Count
+            | OverFunction::Present
+            | OverFunction::First
+            | OverFunction::Last
+            | OverFunction::Min
+            | OverFunction::Max
+            | OverFunction::Sum
+            | OverFunction::Avg
+    )
+}
+
+/// What is known of a window so far.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Empty,
+    Count(u64),
+    Value(f64),
+    /// Sum and number of integers, for a sum.
+    ExactSum(i128),
+    /// Sum and number of integers, for a mean.
+    ExactMean(i128, u64),
+    Sum(Kahan),
+    Mean(Average),
+}
+
+impl State {
+    fn value(&self) -> Option<f64> {
+        Some(match *self {
+            Self::Empty => return None,
+            Self::Count(count) => count as f64,
+            Self::Value(value) => value,
+            Self::ExactSum(sum) => sum as f64,
+            Self::ExactMean(sum, count) => sum as f64 / count as f64,
+            Self::Sum(sum) => sum.value(),
+            Self::Mean(mean) => mean.value(),
+        })
+    }
+
+    fn add_summary(&mut self, function: OverFunction, summary: &Summary) {
+        let exact = match summary.sum {
+            Sum::Int(sum) => Some(sum),
+            Sum::Float(_) => None,
+        };
+        match (function, exact) {
+            (OverFunction::Sum | OverFunction::Avg, Some(sum)) => {
+                self.add_exact(function, sum, summary.count);
+            }
+            (OverFunction::Count, _) => self.add_count(summary.count),
+            (OverFunction::Min, _) => self.add_value(function, summary.min.as_f64()),
+            (OverFunction::Max, _) => self.add_value(function, summary.max.as_f64()),
+            (OverFunction::First, _) => self.add_value(function, summary.first.as_f64()),
+            _ => self.add_value(function, summary.last.as_f64()),
+        }
+    }
+
+    fn add_ints(&mut self, function: OverFunction, values: &[i64]) {
+        match function {
+            OverFunction::Sum | OverFunction::Avg => {
+                let sum = values.iter().map(|value| i128::from(*value)).sum();
+                self.add_exact(function, sum, values.len() as u64);
+            }
+            _ => self.add(function, values),
+        }
+    }
+
+    /// Adds samples; there is at least one.
+    fn add<T: Number>(&mut self, function: OverFunction, values: &[T]) {
+        match function {
+            OverFunction::Count => self.add_count(values.len() as u64),
+            OverFunction::Min => self.add_value(function, T::least(values).float()),
+            OverFunction::Max => self.add_value(function, T::greatest(values).float()),
+            OverFunction::First => self.add_value(function, values[0].float()),
+            OverFunction::Sum => {
+                let mut sum = match *self {
+                    Self::Sum(sum) => sum,
+                    Self::ExactSum(sum) => Kahan::new(sum as f64),
+                    _ => Kahan::default(),
+                };
+                values.iter().for_each(|value| sum.add(value.float()));
+                *self = Self::Sum(sum);
+            }
+            OverFunction::Avg => {
+                let mut mean = match *self {
+                    Self::Mean(mean) => mean,
+                    Self::ExactMean(sum, count) => Average::of(sum as f64, count as f64),
+                    _ => Average::default(),
+                };
+                values.iter().for_each(|value| mean.add(value.float()));
+                *self = Self::Mean(mean);
+            }
+            _ => self.add_value(function, values[values.len() - 1].float()),
+        }
+    }
+
+    fn add_count(&mut self, more: u64) {
+        let count = if let Self::Count(count) = *self { count } else { 0 };
+        *self = Self::Count(count + more);
+    }
+
+    fn add_exact(&mut self, function: OverFunction, more: i128, count: u64) {
+        match (self, function) {
+            (Self::ExactSum(sum), _) => *sum = sum.saturating_add(more),
+            (Self::ExactMean(sum, own), _) => {
+                (*sum, *own) = (sum.saturating_add(more), *own + count);
+            }
+            (Self::Sum(sum), _) => sum.add(more as f64),
+            (Self::Mean(mean), _) => mean.join(Average::of(more as f64, count as f64)),
+            (state, OverFunction::Avg) => *state = Self::ExactMean(more, count),
+            (state, _) => *state = Self::ExactSum(more),
+        }
+    }
+
+    fn add_value(&mut self, function: OverFunction, value: f64) {
+        *self = Self::Value(match (function, *self) {
+            (OverFunction::Present, _) => 1.0,
+            // Any number replaces NaN.
+            (OverFunction::Min, Self::Value(own)) => own.min(value),
+            (OverFunction::Max, Self::Value(own)) => own.max(value),
+            (OverFunction::First, Self::Value(own)) => own,
+            _ => value,
+        });
+    }
+}
+
+/// The newest sample of the one window of a set's column, unless it says that the series has ended.
+pub(super) fn newest(
+    sample: Option<(heapster_core::Timestamp, Value)>,
+    wants_time: bool,
+) -> Option<f64> {
+    let (at, value) = sample?;
+    if value.is_stale() {
+        return None;
+    }
+    Some(if wants_time { at.as_millis() as f64 / 1000.0 } else { value.as_f64() })
+}

@@ -1,0 +1,354 @@
+//! Prometheus' own test scripts, on every kind of store, each instant query also replayed with `@`
+//! and as a step of a range query, as Prometheus' runner does.
+//!
+//! The scripts lie outside the repository; where they are missing the test says that it is skipped.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use heapster_core::{Labels, Timestamp};
+use heapster_query::QueryError;
+use heapster_query::fuzz_support::promql_fixed;
+use heapster_query::promql::{
+    self, Control, Engine, EngineOptions, QueryAnswer, QueryLimits, QueryValue,
+};
+
+use crate::script::{self, Annotations, Command, Eval, Expected, Pattern, STALE, When};
+use crate::storage::{Data, KINDS, Kind};
+
+/// Cases of a file: how many pass, and how many are left out because they need native histograms or
+/// something experimental. The numbers are pinned: a case that is not run any more is noticed.
+const COUNTS: [(&str, usize, usize, usize); 8] = [
+    ("aggregators", 123, 35, 2),
+    ("collision", 2, 0, 0),
+    ("functions", 251, 100, 80),
+    ("literals", 25, 0, 0),
+    ("operators", 142, 72, 0),
+    ("range_queries", 14, 2, 2),
+    ("selectors", 31, 0, 0),
+    ("staleness", 17, 0, 0),
+];
+
+#[test]
+fn prometheus_own_scripts_pass() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/promqltest");
+    if !folder.exists() {
+        eprintln!("skipped: no shared promqltest beside the workspace");
+        return;
+    }
+    let mut failures = Vec::new();
+    let mut counted = Vec::new();
+    for (name, ..) in COUNTS {
+        let text = fs::read_to_string(folder.join(name).with_extension("test")).unwrap();
+        let commands = script::parse(&text);
+        let mut counts = None;
+        for kind in KINDS {
+            let run = Run::of(name, kind, &commands);
+            failures.extend(run.failures);
+            let own = (run.passed, run.native, run.experimental);
+            assert_eq!(*counts.get_or_insert(own), own, "{name}: {kind:?} runs other cases");
+            if kind == Kind::Memory {
+                run.skipped.iter().for_each(|line| println!("{line}"));
+            }
+        }
+        let (passed, native, experimental) = counts.unwrap();
+        println!(
+            "{name}: {passed} passed, {native} need native histograms, {experimental} are experimental"
+        );
+        counted.push((name, passed, native, experimental));
+    }
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+    assert_eq!(counted, COUNTS);
+}
+
+/// A run of a script on one kind of store.
+struct Run<'a> {
+    file: &'a str,
+    kind: Kind,
+    engine: Engine,
+    data: Data,
+    histograms: Vec<Labels>,
+    passed: usize,
+    native: usize,
+    experimental: usize,
+    skipped: Vec<String>,
+    failures: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn of(file: &'a str, kind: Kind, commands: &[Command]) -> Self {
+        let limits = QueryLimits { samples_max: 10_000, ..QueryLimits::default() };
+        let engine = Engine::new(EngineOptions { limits, threads: 2, ..EngineOptions::default() });
+        let mut run = Self {
+            file,
+            kind,
+            engine,
+            data: Data::new(kind),
+            histograms: Vec::new(),
+            passed: 0,
+            native: 0,
+            experimental: 0,
+            skipped: Vec::new(),
+            failures: Vec::new(),
+        };
+        for command in commands {
+            match command {
+                Command::Clear => {
+                    run.data = Data::new(kind);
+                    run.histograms.clear();
+                }
+                Command::Load { floats, histograms } => {
+                    run.data.load(floats);
+                    run.histograms.extend_from_slice(histograms);
+                }
+                Command::Eval(eval) => run.eval(eval),
+            }
+        }
+        run
+    }
+
+    fn eval(&mut self, eval: &Eval) {
+        let selectors = match promql::selectors(&eval.query) {
+            Err(error) if error.message().contains("experimental") => {
+                self.experimental += 1;
+                self.skip(eval, error.message());
+                return;
+            }
+            Err(error) if error.message().contains("native histograms") => {
+                self.native += 1;
+                self.skip(eval, error.message());
+                return;
+            }
+            selectors => selectors.unwrap_or_default(),
+        };
+        let is_native = self.histograms.iter().any(|labels| {
+            selectors.iter().any(|matchers| {
+                matchers.iter().all(|matcher| matcher.matches(labels.value(matcher.name())))
+            })
+        });
+        if is_native || matches!(eval.expected, Expected::Histograms) {
+            self.native += 1;
+            self.skip(eval, "needs native histograms");
+            return;
+        }
+        match self.check(eval) {
+            Ok(()) => self.passed += 1,
+            Err(why) => self.failures.push(format!(
+                "{}.test:{} on {:?}: {}\n    {why}",
+                self.file, eval.line, self.kind, eval.query
+            )),
+        }
+    }
+
+    fn skip(&mut self, eval: &Eval, why: &str) {
+        self.skipped.push(format!("{}.test:{}: skipped: {why}", self.file, eval.line));
+    }
+
+    fn check(&self, eval: &Eval) -> Result<(), String> {
+        let answer = self.ask(&eval.query, eval.when);
+        check_answer(eval, &answer)?;
+        let When::Instant(at) = eval.when else { return Ok(()) };
+        self.replay_fixed(eval, at)?;
+        if matches!(eval.expected, Expected::Text(_) | Expected::Series { grid: Some(_), .. }) {
+            return Ok(());
+        }
+        self.replay_in_range(eval, at)
+    }
+
+    fn ask(&self, query: &str, when: When) -> Result<QueryAnswer, QueryError> {
+        let snapshot = self.data.snapshot();
+        let (control, time) = (Control::default(), Timestamp::from_millis);
+        match when {
+            When::Instant(at) => self.engine.instant(&*snapshot, query, time(at), &control),
+            When::Range { start, end, step } => {
+                let step = Duration::from_millis(step.try_into().unwrap());
+                self.engine.range(&*snapshot, query, time(start), time(end), step, &control)
+            }
+        }
+    }
+
+    /// With `@` everywhere the moment of evaluation does not matter.
+    fn replay_fixed(&self, eval: &Eval, at: i64) -> Result<(), String> {
+        let Some(query) = promql_fixed(&eval.query, at) else { return Ok(()) };
+        let times = match at {
+            0 => vec![-1000, 0, 1000],
+            _ => vec![-10 * at, 0, at / 5, at, 10 * at],
+        };
+        for time in times {
+            let answer = self.ask(&query, When::Instant(time));
+            // Places in the text have moved, so only the answer is looked at.
+            check_value(eval, &answer).map_err(|why| format!("at {time} {query}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    fn replay_in_range(&self, eval: &Eval, at: i64) -> Result<(), String> {
+        let when = When::Range { start: at - 60_000, end: at + 60_000, step: 60_000 };
+        let answer = match self.ask(&eval.query, when) {
+            Err(_) if eval.fails.is_some() => return Ok(()),
+            // Steps before and after may fail where the step itself does not.
+            Err(QueryError::Execution(_)) => return Ok(()),
+            Err(error) => return Err(format!("in a range: {error}")),
+            Ok(answer) => answer,
+        };
+        if eval.fails.is_some() {
+            return Err("in a range it does not fail".to_owned());
+        }
+        let QueryValue::Matrix(series) = &answer.value else { return Err("no matrix".to_owned()) };
+        let at = Timestamp::from_millis(at);
+        let own = series.iter().filter_map(|series| {
+            let point = series.points.iter().find(|point| point.0 == at)?;
+            Some((series.labels.clone(), vec![Some(point.1)]))
+        });
+        let expected = match &eval.expected {
+            Expected::Scalar(value) => vec![(Labels::new(), vec![Some(*value)])],
+            Expected::Series { series, .. } => series.clone(),
+            _ => return Ok(()),
+        };
+        same_series(&expected, &own.collect::<Vec<_>>()).map_err(|why| format!("in a range: {why}"))
+    }
+}
+
+fn check_answer(eval: &Eval, answer: &Result<QueryAnswer, QueryError>) -> Result<(), String> {
+    check_value(eval, answer)?;
+    if let Ok(answer) = answer {
+        check_annotations(&eval.warnings, &answer.warnings)?;
+        check_annotations(&eval.infos, &answer.infos)?;
+    }
+    Ok(())
+}
+
+fn check_value(eval: &Eval, answer: &Result<QueryAnswer, QueryError>) -> Result<(), String> {
+    let answer = match (answer, &eval.fails) {
+        (Err(error), Some(pattern)) => {
+            let text = error.to_string();
+            return pattern.matches(&text).then_some(()).ok_or(format!("fails with {text:?}"));
+        }
+        (Err(error), None) => return Err(format!("fails: {error}")),
+        (Ok(answer), Some(_)) => return Err(format!("does not fail but gives {:?}", answer.value)),
+        (Ok(answer), None) => answer,
+    };
+    match (&eval.expected, &answer.value) {
+        (Expected::Scalar(expected), QueryValue::Scalar(value)) => same(*expected, *value),
+        (Expected::Text(expected), QueryValue::Text(text)) if expected == text => Ok(()),
+        (Expected::Series { series, grid: None }, QueryValue::Vector(elements)) => {
+            let own: Vec<_> = elements
+                .iter()
+                .map(|element| (element.labels.clone(), vec![Some(element.value)]))
+                .collect();
+            if eval.ordered {
+                let (wanted, found): (Vec<_>, Vec<_>) = (
+                    series.iter().map(|one| &one.0).collect(),
+                    own.iter().map(|one| &one.0).collect(),
+                );
+                if wanted != found {
+                    return Err(format!("in the order {found:?}"));
+                }
+            }
+            same_series(series, &own)
+        }
+        (Expected::Series { series, grid }, QueryValue::Matrix(matrix)) => {
+            let (start, end, step) = match (eval.when, grid) {
+                (_, Some(grid)) => *grid,
+                (When::Range { start, end, step }, None) => (start, end, step),
+                (When::Instant(_), None) => return Err("a matrix".to_owned()),
+            };
+            if !matrix.is_sorted_by(|a, b| a.labels < b.labels) {
+                return Err("the matrix is not sorted".to_owned());
+            }
+            let mut own = Vec::new();
+            for series in matrix {
+                let points: BTreeMap<_, _> = series.points.iter().copied().collect();
+                if points.len() != series.points.len() {
+                    return Err("a time occurs twice".to_owned());
+                }
+                let times = (start..=end).step_by(step.try_into().unwrap());
+                let values: Vec<_> =
+                    times.map(|at| points.get(&Timestamp::from_millis(at)).copied()).collect();
+                if values.iter().flatten().count() != points.len() {
+                    return Err(format!("points beside the steps: {:?}", series.points));
+                }
+                own.push((series.labels.clone(), values));
+            }
+            same_series(series, &own)
+        }
+        (expected, value) => Err(format!("gives {value:?}, not {expected:?}")),
+    }
+}
+
+fn check_annotations(expected: &Annotations, found: &[String]) -> Result<(), String> {
+    if expected.none && !found.is_empty() {
+        return Err(format!("is annotated: {found:?}"));
+    }
+    if expected.some && found.is_empty() {
+        return Err("is not annotated".to_owned());
+    }
+    let texts: Vec<&Pattern> =
+        expected.texts.iter().filter(|text| !matches!(text, Pattern::Any)).collect();
+    let missing = texts.iter().find(|text| !found.iter().any(|found| text.matches(found)));
+    if let Some(missing) = missing {
+        return Err(format!("lacks the annotation {missing:?}: {found:?}"));
+    }
+    match found
+        .iter()
+        .find(|found| !texts.is_empty() && !texts.iter().any(|text| text.matches(found)))
+    {
+        Some(other) => Err(format!("has another annotation: {other}")),
+        None => Ok(()),
+    }
+}
+
+type Values = Vec<(Labels, Vec<Option<f64>>)>;
+
+fn same_series(expected: &Values, own: &Values) -> Result<(), String> {
+    let by_labels = |values: &Values| -> BTreeMap<Labels, Vec<Option<f64>>> {
+        values.iter().cloned().collect()
+    };
+    let shown = |values: &Values| {
+        let lines: Vec<String> =
+            values.iter().map(|(labels, values)| format!("{labels} {values:?}")).collect();
+        lines.join("\n      ")
+    };
+    let (wanted, found) = (by_labels(expected), by_labels(own));
+    let wrong =
+        |why: &str| format!("{why}\n      {}\n    expected\n      {}", shown(own), shown(expected));
+    if found.len() != own.len() {
+        return Err(wrong("labels occur twice"));
+    }
+    if wanted.keys().ne(found.keys()) {
+        return Err(wrong("other series"));
+    }
+    for (wanted, found) in wanted.values().zip(found.values()) {
+        // Points that are not written are absent.
+        let longest = wanted.len().max(found.len());
+        for step in 0..longest {
+            let of = |values: &[Option<f64>]| values.get(step).copied().flatten();
+            match (of(wanted), of(found)) {
+                (None, None) => {}
+                (Some(wanted), Some(found)) => {
+                    same(wanted, found).map_err(|why| wrong(&format!("step {step}: {why}")))?;
+                }
+                _ => return Err(wrong(&format!("step {step} is there in one only"))),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Equal to one part in a million, as the scripts demand.
+fn same(expected: f64, value: f64) -> Result<(), String> {
+    let is_stale = |value: f64| value.to_bits() == STALE.to_bits();
+    let (sum, difference) = (expected.abs() + value.abs(), (expected - value).abs());
+    let is_same = if is_stale(expected) || is_stale(value) {
+        is_stale(expected) && is_stale(value)
+    } else if expected.is_nan() || expected == value {
+        expected == value || value.is_nan()
+    } else if expected == 0.0 || value == 0.0 || sum < f64::MIN_POSITIVE {
+        difference < 1e-6 * f64::MIN_POSITIVE
+    } else {
+        difference / sum.min(f64::MAX) < 1e-6
+    };
+    if is_same { Ok(()) } else { Err(format!("{value} is not {expected}")) }
+}
