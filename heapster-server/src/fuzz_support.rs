@@ -12,6 +12,7 @@ use heapster_core::storage::{Samples, Values};
 use heapster_core::{Matcher, NanoTime, Quantity, Timestamp};
 
 use crate::api::params;
+use crate::api::remote_write::decode;
 use crate::cli::{self, Command};
 use crate::http::{Query, path};
 use crate::sources::kubelet::cadvisor::{self, Schedulable};
@@ -59,6 +60,43 @@ fn check_scrape(scrape: &Scrape) {
         let rows = rows_of(set);
         assert!(rows.iter().all(|row| !row.cells.is_empty()), "a row without a cell");
     }
+}
+
+/// The body of a remote write. The first byte says whether the rest is to be compressed first, so
+/// that mutations get behind the compression.
+pub fn remote_write(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let compressed = match first % 2 {
+        0 => rest.to_vec(),
+        _ => snap::raw::Encoder::new().compress_vec(rest).expect("inputs are short"),
+    };
+    match decode::decode(&compressed) {
+        Ok(pushed) => check_pushed(&pushed),
+        Err(error) => {
+            let status = error.into_response().status().as_u16();
+            assert!(matches!(status, 400 | 413), "{status}");
+        }
+    }
+}
+
+fn check_pushed(pushed: &decode::Pushed) {
+    let moments = &pushed.moments;
+    assert!(moments.windows(2).all(|two| two[0].0 < two[1].0), "moments are out of order");
+    for (at, rows) in moments {
+        assert!(!rows.is_empty(), "nothing is pushed for {at}");
+        let mut sets: Vec<_> = rows.iter().map(|row| &row.labels).collect();
+        sets.sort_unstable();
+        assert!(sets.windows(2).all(|two| two[0] != two[1]), "a set occurs twice at {at}");
+        for row in rows {
+            assert!(row.labels.iter().all(|label| !label.name.is_empty()), "{}", row.labels);
+            let mut names: Vec<_> = row.cells.iter().map(|(name, _)| name).collect();
+            names.sort_unstable();
+            assert!(!names.is_empty(), "a row without a cell");
+            assert!(names.windows(2).all(|two| two[0] != two[1]), "a name occurs twice");
+        }
+    }
+    let refused: u64 = pushed.refused.iter().map(|(_, samples)| samples).sum();
+    assert_eq!(refused, pushed.refused.total(), "{}", pushed.refused);
 }
 
 /// A csv file for import. What is read is written and read again.

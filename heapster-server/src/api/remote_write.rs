@@ -10,7 +10,7 @@
 //! A web page cannot push: no browser sends this content type to another origin without asking
 //! first, and nobody answers that question.
 
-mod decode;
+pub(crate) mod decode;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,6 +26,11 @@ fn no_statistics_of_cadvisor_make_the_decoder_panic() {
 }
 
 #[test]
+fn any_remote_write_is_refused_or_read_into_rows_that_the_store_takes() {
+    run_corpus(CRATE, "remote_write", fuzz_support::remote_write);
+}
+
+#[test]
 fn any_csv_is_refused_or_read_and_what_was_read_can_be_written() {
     run_corpus(CRATE, "import_csv", fuzz_support::import_csv);
 }
@@ -108,6 +113,11 @@ fn make_seeds() {
     ] {
         seed(target, "made", &made(format));
     }
+    for (name, body) in remote_writes() {
+        seed("remote_write", &format!("plain_{name}"), &[&[1], &body[..]].concat());
+        let block = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        seed("remote_write", &format!("block_{name}"), &[&[0], &block[..]].concat());
+    }
     let csv = "time,metric,kind,value,pod\n2018-07-26T12:00:00Z,cpu/usage,cumulative,7,web\n1532606400000,a,gauge,0x1p3,\n,\"q\"\"\",delta,NaN,x\n";
     seed("import_csv", "columns", csv.as_bytes());
     let text = "# HELP a b\n# TYPE a counter\na{pod=\"w\\\"\\n\"} 7 1532606400000\na_total 1e3\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 3\nh_sum -Inf 1.5\n# EOF\n";
@@ -150,6 +160,73 @@ fn make_seeds() {
     for (number, (target, line)) in lines.into_iter().enumerate() {
         seed(target, &format!("line_{number}"), line.as_bytes());
     }
+}
+
+/// Requests of remote write 1.0, by what is in them.
+fn remote_writes() -> Vec<(&'static str, Vec<u8>)> {
+    let sample = |at: i64, value: f64| {
+        [field_fixed64(1, value.to_bits()), field_varint(2, at as u64)].concat()
+    };
+    let series = |labels: &[(&str, &str)], samples: &[(i64, f64)]| {
+        let labels = labels.iter().map(|(name, value)| {
+            field_bytes(
+                1,
+                &[field_bytes(1, name.as_bytes()), field_bytes(2, value.as_bytes())].concat(),
+            )
+        });
+        let samples = samples.iter().map(|(at, value)| field_bytes(2, &sample(*at, *value)));
+        field_bytes(1, &labels.chain(samples).collect::<Vec<_>>().concat())
+    };
+    let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+    let metadata =
+        [field_varint(1, 1), field_bytes(2, b"a_total"), field_bytes(4, b"help")].concat();
+    vec![
+        (
+            "two_series",
+            [
+                series(&[("__name__", "a"), ("job", "x")], &[(1, 1.5), (2, stale)]),
+                series(&[("__name__", "b"), ("job", "x"), ("e", "")], &[(-1, -0.0), (1, 7.0)]),
+            ]
+            .concat(),
+        ),
+        (
+            "metadata",
+            [series(&[("__name__", "a")], &[(1, 1.0)]), field_bytes(3, &metadata)].concat(),
+        ),
+        (
+            "refused",
+            [
+                series(&[("job", "x")], &[(1, 1.0)]),
+                series(&[("__name__", "a"), ("b", "1"), ("b", "2")], &[(1, 1.0)]),
+                series(&[("__name__", "a")], &[(i64::MAX, 1.0)]),
+                field_bytes(1, &[field_bytes(4, &[8, 1]), field_bytes(3, &[])].concat()),
+            ]
+            .concat(),
+        ),
+        ("empty", Vec::new()),
+    ]
+}
+
+fn field_bytes(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2][..], &varint(bytes.len() as u64), bytes].concat()
+}
+
+fn field_varint(number: u8, value: u64) -> Vec<u8> {
+    [&[number << 3][..], &varint(value)].concat()
+}
+
+fn field_fixed64(number: u8, value: u64) -> Vec<u8> {
+    [&[number << 3 | 1][..], &value.to_le_bytes()].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value > 0x7f {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
 }
 
 fn made(format: Format) -> Vec<u8> {

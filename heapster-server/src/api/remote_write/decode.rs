@@ -60,16 +60,16 @@ struct WireSample {
 
 /// What a request asks to be stored.
 #[derive(Debug, Default)]
-pub(super) struct Pushed {
+pub(crate) struct Pushed {
     /// The rows of each moment, in the order of time.
-    pub(super) moments: Vec<(Timestamp, Vec<Row>)>,
+    pub(crate) moments: Vec<(Timestamp, Vec<Row>)>,
     /// What cannot be stored whatever the store says.
-    pub(super) refused: Refused,
+    pub(crate) refused: Refused,
 }
 
 /// Samples that were refused, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Refused(BTreeMap<&'static str, u64>);
+pub(crate) struct Refused(BTreeMap<&'static str, u64>);
 
 impl Refused {
     pub(super) fn add(&mut self, reason: &'static str, samples: u64) {
@@ -78,11 +78,11 @@ impl Refused {
         }
     }
 
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.0.iter().map(|(reason, samples)| (*reason, *samples))
     }
 }
@@ -103,7 +103,7 @@ impl fmt::Display for Refused {
 /// # Errors
 /// [`ApiError::BadRequest`]: it is not what the headers promise. [`ApiError::TooLarge`]: it is
 /// beyond a limit.
-pub(super) fn decode(body: &[u8]) -> Result<Pushed, ApiError> {
+pub(crate) fn decode(body: &[u8]) -> Result<Pushed, ApiError> {
     let mut series = SeriesOf(decompress(body)?);
     let mut gathered = Gathered::default();
     while let Some(encoded) = series.next()? {
