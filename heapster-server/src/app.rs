@@ -20,7 +20,9 @@ use heapster_core::cluster::{ClusterView, NoCluster};
 use heapster_core::pipeline::{BoxFuture, Sink, SourceProvider};
 use heapster_core::processors::{LabelCopier, standard};
 use heapster_core::storage::StorageError;
-use heapster_store::{Ack, Clock, OpenReport, Retention, Stats, Store, StoreOptions, SystemClock};
+use heapster_store::{
+    Ack, Clock, LateWindow, OpenReport, Retention, Stats, Store, StoreOptions, SystemClock,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -33,6 +35,7 @@ use crate::collector::{self, Collector, StopLimits};
 use crate::http::{self, ServerOptions};
 use crate::intake::Intake;
 use crate::live::{self, Live};
+use crate::metadata::MetadataRegistry;
 use crate::sinks::{self, store::StoreSink};
 use crate::sources::host::{HostOptions, HostProvider, HostSource};
 use crate::sources::kubernetes::{self, Kubernetes};
@@ -115,6 +118,11 @@ impl From<&Config> for AppOptions {
             data_dir: config.data_dir.clone(),
             store: StoreOptions {
                 retention,
+                // What is kept for ever may come at any time: backfills, and imports over the network.
+                late_window: match retention {
+                    Retention::Forever => LateWindow::Any,
+                    _ => StoreOptions::default().late_window,
+                },
                 retention_bytes: config.retention_bytes,
                 tiers: config.tiers.clone(),
                 head_bytes_max: config.head_bytes_max,
@@ -233,6 +241,7 @@ pub struct App {
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     intake: Arc<Intake>,
+    metadata: Arc<MetadataRegistry>,
     /// Absent when there is no source.
     collector: Option<Collector>,
     upkeep: Upkeep,
@@ -290,7 +299,8 @@ impl App {
             };
             Collector::start(parts, pace)
         });
-        Ok(Self { store, live, clock, registry, intake, collector, upkeep, background })
+        let metadata = Arc::default();
+        Ok(Self { store, live, clock, registry, intake, metadata, collector, upkeep, background })
     }
 
     /// The store.
@@ -316,6 +326,11 @@ impl App {
     /// The way into the store.
     pub fn intake(&self) -> &Arc<Intake> {
         &self.intake
+    }
+
+    /// What those who push or are scraped say of their metrics.
+    pub fn metadata(&self) -> &Arc<MetadataRegistry> {
+        &self.metadata
     }
 
     /// Waits until the app cannot go on. Then drop it and end the process: what is on disk is
@@ -711,8 +726,13 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     });
     api::remote_write::add_readiness(&mut router, Arc::clone(&app.intake));
     if config.remote_write {
-        let (registry, clock) = (Arc::clone(&app.registry), Arc::clone(&app.clock));
-        api::remote_write::add_receiver(&mut router, Arc::clone(&app.intake), registry, clock);
+        api::remote_write::add_receiver(
+            &mut router,
+            Arc::clone(&app.intake),
+            Arc::clone(&app.metadata),
+            Arc::clone(&app.registry),
+            Arc::clone(&app.clock),
+        );
     }
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };

@@ -12,9 +12,10 @@ use heapster_core::storage::{Samples, Values};
 use heapster_core::{Matcher, NanoTime, Quantity, Timestamp};
 
 use crate::api::params;
-use crate::api::remote_write::decode;
+use crate::api::remote_write::decode::{self, Version};
 use crate::cli::{self, Command};
 use crate::http::{Query, path};
+use crate::intake::SeriesTable;
 use crate::sources::kubelet::cadvisor::{self, Schedulable};
 use crate::sources::kubelet::{NodeInfo, summary};
 use crate::sources::kubernetes::options::Options as KubernetesOptions;
@@ -63,37 +64,45 @@ fn check_scrape(scrape: &Scrape) {
 }
 
 /// The body of a remote write. The first byte says whether the rest is to be compressed first, so
-/// that mutations get behind the compression.
+/// that mutations get behind the compression, and which version it is.
 pub fn remote_write(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return };
-    let compressed = match first % 2 {
+    let compressed = match first & 1 {
         0 => rest.to_vec(),
         _ => snap::raw::Encoder::new().compress_vec(rest).expect("inputs are short"),
     };
-    match decode::decode(&compressed) {
-        Ok(pushed) => check_pushed(&pushed),
-        Err(error) => {
+    let version = if first & 2 == 0 { Version::One } else { Version::Two };
+    let mut table = SeriesTable::new();
+    let mut read = |now| {
+        let body = decode::decompress(&compressed)?;
+        decode::decode(&body, version, &mut table, now)
+    };
+    let (pushed, again) = (read(1), read(2));
+    match (pushed, again) {
+        (Ok(pushed), Ok(again)) => {
+            // A series that is known is what it was when it was new.
+            let bits = |pushed: &decode::Pushed| {
+                let samples = pushed.samples.iter();
+                samples.map(|(at, place, value)| (at, place, value.to_bits())).collect::<Vec<_>>()
+            };
+            assert_eq!(bits(&pushed), bits(&again));
+            assert_eq!(pushed.refused, again.refused);
+            check_pushed(&pushed, &table);
+        }
+        (Err(error), Err(_)) => {
             let status = error.into_response().status().as_u16();
             assert!(matches!(status, 400 | 413), "{status}");
         }
+        (pushed, again) => panic!("{:?} and then {:?}", pushed.is_ok(), again.is_ok()),
     }
 }
 
-fn check_pushed(pushed: &decode::Pushed) {
-    let moments = &pushed.moments;
-    assert!(moments.windows(2).all(|two| two[0].0 < two[1].0), "moments are out of order");
-    for (at, rows) in moments {
-        assert!(!rows.is_empty(), "nothing is pushed for {at}");
-        let mut sets: Vec<_> = rows.iter().map(|row| &row.labels).collect();
-        sets.sort_unstable();
-        assert!(sets.windows(2).all(|two| two[0] != two[1]), "a set occurs twice at {at}");
-        for row in rows {
-            assert!(row.labels.iter().all(|label| !label.name.is_empty()), "{}", row.labels);
-            let mut names: Vec<_> = row.cells.iter().map(|(name, _)| name).collect();
-            names.sort_unstable();
-            assert!(!names.is_empty(), "a row without a cell");
-            assert!(names.windows(2).all(|two| two[0] != two[1]), "a name occurs twice");
-        }
+fn check_pushed(pushed: &decode::Pushed, table: &SeriesTable) {
+    for (_, place, _) in pushed.samples.iter() {
+        let labels = table.labels(place.set);
+        assert!(labels.iter().all(|label| !label.name.is_empty() && !label.value.is_empty()));
+        assert!(labels.iter().is_sorted_by(|a, b| a.name < b.name), "{labels}");
+        assert!(!labels.contains("__name__") && !table.column(place).0.is_empty(), "{labels}");
     }
     let refused: u64 = pushed.refused.iter().map(|(_, samples)| samples).sum();
     assert_eq!(refused, pushed.refused.total(), "{}", pushed.refused);

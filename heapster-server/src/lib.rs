@@ -13,6 +13,7 @@ pub mod fuzz_support;
 pub mod http;
 pub mod intake;
 pub mod live;
+pub mod metadata;
 pub mod sinks;
 pub mod sources;
 pub mod telemetry;

@@ -216,8 +216,9 @@ pub const FLAGS: &[Flag] = &[
         "remote-write-receiver",
         Bool,
         "true",
-        "Take samples that Prometheus and its kin push to /api/v1/write (remote write 1.0). They may \
-         come up to an hour after the newest sample of the store, in any order.",
+        "Take samples that Prometheus and its kin push to /api/v1/write (remote write 1.0 and 2.0). \
+         They may come up to an hour after the newest sample of the store, in any order; with \
+         --retention=forever they may be of any time.",
     ),
     flag(
         Serving,
