@@ -39,6 +39,9 @@ use crate::metadata::MetadataRegistry;
 use crate::sinks::{self, store::StoreSink};
 use crate::sources::host::{HostOptions, HostProvider, HostSource};
 use crate::sources::kubernetes::{self, Kubernetes};
+use crate::sources::prometheus::config::JobConfig;
+use crate::sources::prometheus::{self, Scraping};
+use crate::targets::TargetRegistry;
 use crate::telemetry::logging::chain;
 use crate::telemetry::rate_limit::RateLimit;
 use crate::telemetry::{self, Family, FamilyKind, Registry};
@@ -83,6 +86,8 @@ const BACKGROUND_FIRST: Duration = Duration::from_secs(1);
 const STOP_MAX: Duration = Duration::from_millis(9_500);
 /// How long requests get to finish at the end.
 const HTTP_STOP_MAX: Duration = Duration::from_secs(3);
+/// How long scrapes of targets get to store what they have.
+const SCRAPES_STOP_MAX: Duration = Duration::from_secs(3);
 /// How long the store's maintenance, and its background work, get to finish the step they are at.
 const UPKEEP_STOP_MAX: Duration = Duration::from_millis(1_500);
 /// How long reads that nobody waits for any more get to let go of the store.
@@ -101,6 +106,8 @@ pub struct AppOptions {
     pub ack: Ack,
     /// Where metrics come from: `host`, `none` or a kind of `kubernetes`.
     pub source: Uri,
+    /// Whatever is scraped as Prometheus does, each a kind of `prometheus`.
+    pub scrapes: Vec<Uri>,
     /// Where batches go besides the store.
     pub sinks: Vec<Uri>,
     /// Turns the user's labels into labels of sets.
@@ -130,6 +137,7 @@ impl From<&Config> for AppOptions {
             },
             ack: config.ack,
             source: config.source.clone(),
+            scrapes: config.scrapes.clone(),
             sinks: config.sinks.clone(),
             copier: config.copier.clone(),
             collector,
@@ -242,8 +250,10 @@ pub struct App {
     registry: Arc<Registry>,
     intake: Arc<Intake>,
     metadata: Arc<MetadataRegistry>,
+    targets: Arc<TargetRegistry>,
     /// Absent when there is no source.
     collector: Option<Collector>,
+    scraping: Scraping,
     upkeep: Upkeep,
     background: Background,
 }
@@ -255,6 +265,7 @@ impl App {
     /// [`AppError`]; nothing keeps running then.
     pub async fn start(options: AppOptions) -> Result<Self, AppError> {
         let sinks = sinks::build(&options.sinks)?;
+        let jobs = jobs(&options.scrapes, options.collector.resolution)?;
         let clock: Arc<dyn Clock> = Arc::clone(&options.store.clock);
         let registry = Arc::new(Registry::new(Arc::clone(&clock)));
         let commit = crate::cli::COMMIT;
@@ -299,8 +310,31 @@ impl App {
             };
             Collector::start(parts, pace)
         });
-        let metadata = Arc::default();
-        Ok(Self { store, live, clock, registry, intake, metadata, collector, upkeep, background })
+        let (metadata, targets) = (Arc::default(), Arc::default());
+        let parts = prometheus::Parts {
+            intake: Arc::clone(&intake),
+            metadata: Arc::clone(&metadata),
+            targets: Arc::clone(&targets),
+            clock: Arc::clone(&clock),
+            registry: Arc::clone(&registry),
+        };
+        let scraping = Scraping::start(jobs, parts).map_err(|error| AppError::Source {
+            uri: Box::new(options.scrapes[0].clone()),
+            source: error.into(),
+        })?;
+        Ok(Self {
+            store,
+            live,
+            clock,
+            registry,
+            intake,
+            metadata,
+            targets,
+            collector,
+            scraping,
+            upkeep,
+            background,
+        })
     }
 
     /// The store.
@@ -331,6 +365,11 @@ impl App {
     /// What those who push or are scraped say of their metrics.
     pub fn metadata(&self) -> &Arc<MetadataRegistry> {
         &self.metadata
+    }
+
+    /// The targets that are scraped, and how they are.
+    pub fn targets(&self) -> &Arc<TargetRegistry> {
+        &self.targets
     }
 
     /// Waits until the app cannot go on. Then drop it and end the process: what is on disk is
@@ -371,7 +410,7 @@ impl App {
                 collector.stop(StopLimits::default()).await;
             }
         };
-        tokio::join!(collector, readers);
+        tokio::join!(collector, self.scraping.stop(SCRAPES_STOP_MAX), readers);
         drop(self.intake);
         self.background.stop(deadline).await;
         self.upkeep.stop(deadline).await;
@@ -511,6 +550,23 @@ async fn origin(
             })
         }
     }
+}
+
+/// The jobs of scrapes. Two jobs of one name would share its targets.
+fn jobs(scrapes: &[Uri], resolution: Duration) -> Result<Vec<JobConfig>, AppError> {
+    let mut jobs: Vec<JobConfig> = Vec::new();
+    for uri in scrapes {
+        let failed = |source| AppError::Source { uri: Box::new(uri.clone()), source };
+        for job in JobConfig::from_uri(uri, resolution).map_err(|error| failed(error.into()))? {
+            if jobs.iter().any(|other| other.name == job.name) {
+                return Err(failed(
+                    format!("there are two jobs of the name {:?}", job.name).into(),
+                ));
+            }
+            jobs.push(job);
+        }
+    }
+    Ok(jobs)
 }
 
 fn host_source(
@@ -734,13 +790,18 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
             Arc::clone(&app.clock),
         );
     }
+    let (targets, metadata) = (Arc::clone(&app.targets), Arc::clone(&app.metadata));
+    api::targets::add_routes(&mut router, targets, metadata);
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
     let server = tokio::spawn(http::serve(listener, Arc::new(router), limits, closing));
     let (source, dir) = (config.source.key(), config.data_dir.display());
+    if !config.scrapes.is_empty() {
+        info!("scraping targets into {dir}");
+    }
     if app.collector.is_some() {
         info!("collecting {source} every {:?} into {dir}", config.resolution);
-    } else {
+    } else if config.scrapes.is_empty() {
         info!("collecting nothing, serving what is stored in {dir}");
     }
     info!("serving on http://{address}/");

@@ -4,21 +4,30 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Seek, Write};
+use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use heapster_core::pipeline::Scrape;
 use heapster_core::series::rows_of;
 use heapster_core::storage::{Samples, Values};
-use heapster_core::{Matcher, NanoTime, Quantity, Timestamp};
+use heapster_core::{Labels, Matcher, NanoTime, Quantity, Timestamp};
 
 use crate::api::params;
 use crate::api::remote_write::decode::{self, Version};
 use crate::cli::{self, Command};
 use crate::http::{Query, path};
 use crate::intake::SeriesTable;
+use crate::metadata::MetadataRegistry;
 use crate::sources::kubelet::cadvisor::{self, Schedulable};
 use crate::sources::kubelet::{NodeInfo, summary};
 use crate::sources::kubernetes::options::Options as KubernetesOptions;
+use crate::sources::prometheus::config::{self, JobConfig};
+use crate::sources::prometheus::exposition::{
+    Entry, Exposition, ExpositionError, Format as ExpositionFormat,
+};
+use crate::sources::prometheus::relabel::{LabelMap, relabel};
+use crate::sources::prometheus::target_memory::TargetMemory;
 use crate::transfer::{Format, Input, ReadError, ReadOptions, Sample, Series, reader, writer};
 use crate::uri::Uri;
 use crate::verbs::parse_selector;
@@ -106,6 +115,65 @@ fn check_pushed(pushed: &decode::Pushed, table: &SeriesTable) {
     }
     let refused: u64 = pushed.refused.iter().map(|(_, samples)| samples).sum();
     assert_eq!(refused, pushed.refused.total(), "{}", pushed.refused);
+}
+
+/// What a target exposes. The first byte says in which format, and how the job is configured.
+pub fn exposition(bytes: &[u8]) {
+    let Some((first, body)) = bytes.split_first() else { return };
+    let format =
+        if first & 1 == 0 { ExpositionFormat::Text } else { ExpositionFormat::OpenMetrics };
+    if let Err(error) = check_exposition(body, format) {
+        let lines = body.split(|byte| *byte == b'\n').count();
+        assert!((1..=lines + 1).contains(&error.line), "{error} of {lines} lines");
+        assert!(error.what.len() < 4096, "an error of {} bytes", error.what.len());
+    }
+    let mut job = JobConfig::named("j");
+    (job.honor_labels, job.honor_timestamps) = (first & 2 != 0, first & 4 != 0);
+    let target = Labels::from_iter([("instance", "i"), ("job", "j")]);
+    let (mut memory, metadata) = (TargetMemory::default(), MetadataRegistry::default());
+    let mut absorb = |seconds: i64, answer: Result<(&[u8], ExpositionFormat), String>| {
+        let at = Timestamp::from_millis(seconds * 1000);
+        memory.absorb(&job, &target, answer, at, Duration::ZERO, &metadata)
+    };
+    let (once, again) = (absorb(1, Ok((body, format))), absorb(2, Ok((body, format))));
+    assert_eq!(once.error, again.error, "what is known is read as what is new");
+    assert_eq!(once.samples.len(), again.samples.len(), "nothing has ended");
+    // What is about the scrape itself is always there.
+    let failed = absorb(3, Err("gone".to_owned()));
+    assert!(failed.samples.len() >= 5 && once.samples.len() >= 5);
+    assert!(failed.samples.len() <= once.samples.len(), "more has ended than was there");
+}
+
+fn check_exposition(body: &[u8], format: ExpositionFormat) -> Result<(), ExpositionError> {
+    let mut lines = Exposition::new(body, format)?;
+    while let Some(entry) = lines.next()? {
+        let Entry::Sample(sample) = entry else { continue };
+        assert!(sample.value.to_bits() != 0x7ff0_0000_0000_0002, "a target sends a marker");
+        if let Ok((name, labels)) = sample.series.parse() {
+            assert!(!name.is_empty() && labels.iter().all(|(label, _)| !label.is_empty()));
+        }
+    }
+    Ok(())
+}
+
+/// A file with `scrape_configs`, and one with targets.
+pub fn scrape_config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match config::parse(text, Path::new("/etc")) {
+        Ok(jobs) => {
+            assert!(!jobs.is_empty(), "a file without a job is refused");
+            for job in &jobs {
+                assert!(!job.name.is_empty() && job.timeout <= job.interval, "{job:?}");
+                let mut labels: LabelMap =
+                    [("__name__", "up"), ("a", "b1"), ("job", "j")].into_iter().collect();
+                relabel(&job.metric_relabel, &mut labels);
+                relabel(&job.relabel, &mut labels);
+                assert!(labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()));
+            }
+        }
+        Err(error) => assert!(!error.is_empty() && !error.contains('\n'), "{error:?}"),
+    }
+    let _ = config::parse_groups(text).map_err(|error| assert!(!error.contains('\n'), "{error:?}"));
 }
 
 /// A csv file for import. What is read is written and read again.

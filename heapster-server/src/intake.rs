@@ -20,7 +20,7 @@ use crate::telemetry::rate_limit::RateLimit;
 use crate::telemetry::{Family, FamilyKind, Registry};
 
 pub use gathered::{Gathered, Rows};
-pub use series_table::{Meaning, Place, Refusal, SeriesTable};
+pub use series_table::{Meaning, Place, Refusal, SeriesTable, Tracked};
 
 const REFUSED: Family = Family {
     name: "heapster_store_refused_appends_total",

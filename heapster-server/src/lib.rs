@@ -16,6 +16,7 @@ pub mod live;
 pub mod metadata;
 pub mod sinks;
 pub mod sources;
+pub mod targets;
 pub mod telemetry;
 pub mod transfer;
 pub mod uri;

@@ -64,8 +64,19 @@ struct Entry {
     place: Result<Place, Refusal>,
     /// When it was last named, in the caller's count.
     named: u32,
-    /// When it was last named in vain, because it was to be: see [`SeriesTable::unnamed_since`].
-    ended: bool,
+    /// When it was last named by [`SeriesTable::track`].
+    tracked: u32,
+    /// Whether it goes on: it was tracked, and its end was not told.
+    is_live: bool,
+}
+
+/// A series whose end will be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// Its place, or why it has none.
+    pub place: Result<Place, Refusal>,
+    /// Whether it begins, for the first time or again.
+    pub begins: bool,
 }
 
 #[derive(Debug)]
@@ -106,8 +117,8 @@ impl SeriesTable {
         self.entries.is_empty()
     }
 
-    /// The place of a series, which counts as named at `now`, a number that never falls. A key that
-    /// is new is made out by `meaning`.
+    /// The place of a series, which counts as named at `now`, a number above 0 that never falls. A
+    /// key that is new is made out by `meaning`.
     ///
     /// # Errors
     /// The inner one: the series has no place. The outer one: that of `meaning`; nothing is
@@ -118,22 +129,66 @@ impl SeriesTable {
         now: u32,
         meaning: impl FnOnce() -> Result<Result<Meaning, Refusal>, E>,
     ) -> Result<Result<Place, Refusal>, E> {
+        let number = self.number(key, now, meaning)?;
+        Ok(number.and_then(|number| self.entries[number as usize].place))
+    }
+
+    /// As [`SeriesTable::place`] for a series whose end [`SeriesTable::end_untracked`] will tell.
+    ///
+    /// # Errors
+    /// As [`SeriesTable::place`].
+    pub fn track<E>(
+        &mut self,
+        key: &[u8],
+        now: u32,
+        meaning: impl FnOnce() -> Result<Result<Meaning, Refusal>, E>,
+    ) -> Result<Tracked, E> {
+        Ok(match self.number(key, now, meaning)? {
+            Ok(number) => {
+                let entry = &mut self.entries[number as usize];
+                let begins = entry.place.is_ok() && !entry.is_live && entry.tracked != now;
+                entry.tracked = now;
+                Tracked { place: entry.place, begins }
+            }
+            Err(refusal) => Tracked { place: Err(refusal), begins: false },
+        })
+    }
+
+    /// The places of the live series that were not tracked at `now`, which are live no more. Those
+    /// that were are live.
+    pub fn end_untracked(&mut self, now: u32) -> Vec<Place> {
+        let mut ended = Vec::new();
+        for entry in &mut self.entries {
+            if entry.tracked == now {
+                entry.is_live = true;
+            } else if std::mem::take(&mut entry.is_live) {
+                ended.extend(entry.place);
+            }
+        }
+        ended
+    }
+
+    /// The number of the entry of a key.
+    fn number<E>(
+        &mut self,
+        key: &[u8],
+        now: u32,
+        meaning: impl FnOnce() -> Result<Result<Meaning, Refusal>, E>,
+    ) -> Result<Result<u32, Refusal>, E> {
         let hash = rapidhash_v3_seeded(key, &self.secrets);
         let entries = &mut self.entries;
-        if let Some(number) =
-            self.numbers.find(hash, |number| *entries[*number as usize].key == *key)
-        {
-            let entry = &mut entries[*number as usize];
-            entry.named = now;
-            entry.ended = false;
-            return Ok(entry.place);
+        let is_key = |number: &u32| *entries[*number as usize].key == *key;
+        if let Some(number) = self.numbers.find(hash, is_key) {
+            entries[*number as usize].named = now;
+            return Ok(Ok(*number));
         }
         if key.len() > KEY_BYTES_MAX {
             return Ok(Err(LABELS_TOO_LARGE));
         }
         let place = meaning()?.and_then(|meaning| self.make_place(meaning));
-        self.insert(Entry { key: key.into(), hash, place, named: now, ended: false });
-        Ok(place)
+        let number = self.entries.len() as u32;
+        self.insert(Entry { key: key.into(), hash, place, named: now, tracked: 0, is_live: false });
+        Ok(Ok(number))
     }
 
     /// Forgets the series that were last named before `since`, once they take twice as much memory
@@ -160,19 +215,6 @@ impl SeriesTable {
             *self = Self::new();
         }
         self.sweep_at = SWEEP_MIN.max(2 * self.bytes);
-    }
-
-    /// The places of the series that were named at `since` or later, but not at `now`, each told
-    /// once until it is named again.
-    pub fn unnamed_since(&mut self, since: u32, now: u32) -> impl Iterator<Item = Place> + '_ {
-        self.entries.iter_mut().filter_map(move |entry| {
-            let is_over = entry.named >= since && entry.named < now && !entry.ended;
-            if !is_over {
-                return None;
-            }
-            entry.ended = true;
-            entry.place.ok()
-        })
     }
 
     /// Labels of a set.
@@ -279,14 +321,30 @@ mod tests {
     }
 
     #[test]
-    fn a_series_that_is_not_named_any_more_is_told_once() {
+    fn the_end_of_a_tracked_series_is_told_once_until_it_begins_again() {
         let mut table = SeriesTable::new();
-        let (up, load) = (name(&mut table, "a up", 1), name(&mut table, "a load", 1));
-        let _ = name(&mut table, "a up", 2);
-        assert_eq!(table.unnamed_since(1, 2).map(Ok).collect::<Vec<_>>(), [load]);
-        assert_eq!(table.unnamed_since(1, 2).count(), 0);
-        let _ = name(&mut table, "a load", 3);
-        assert_eq!(table.unnamed_since(2, 3).map(Ok).collect::<Vec<_>>(), [up]);
+        let track = |table: &mut SeriesTable, name: &str, now| {
+            let meaning = (Labels::new(), Text::from(name), MetricKind::Gauge);
+            let tracked = table.track(name.as_bytes(), now, || Ok::<_, Infallible>(Ok(meaning)));
+            tracked.unwrap_or_else(|never| match never {})
+        };
+        let (up, load) = (track(&mut table, "up", 1), track(&mut table, "load", 1));
+        assert!(up.begins && load.begins && !track(&mut table, "up", 1).begins);
+        let _ = name(&mut table, "a untracked", 1);
+        assert_eq!(table.end_untracked(1), []);
+        assert!(!track(&mut table, "up", 2).begins);
+        assert_eq!(table.end_untracked(2).first(), load.place.ok().as_ref());
+        assert_eq!(table.end_untracked(3).first(), up.place.ok().as_ref());
+        assert_eq!(table.end_untracked(4), []);
+        assert!(track(&mut table, "load", 5).begins);
+    }
+
+    #[test]
+    fn what_was_tracked_in_a_round_that_was_given_up_never_began() {
+        let mut table = SeriesTable::new();
+        let meaning = (Labels::new(), Text::from("up"), MetricKind::Gauge);
+        let _ = table.track(b"up", 1, || Ok::<_, Infallible>(Ok(meaning)));
+        assert_eq!(table.end_untracked(2), []);
     }
 
     #[test]

@@ -70,7 +70,7 @@ struct TimeSeries2 {
 }
 
 /// Every sample by its set, its name and its time, as bits.
-type Stored = BTreeMap<(String, String, i64), u64>;
+pub(crate) type Stored = BTreeMap<(String, String, i64), u64>;
 
 fn series(name: &str, job: &str, samples: &[(i64, f64)]) -> TimeSeries {
     let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
@@ -116,7 +116,7 @@ fn push(address: &str, timeseries: Vec<TimeSeries>) -> Option<Answer> {
 }
 
 /// What the directory holds, read beside the server.
-fn stored(dir: &Path) -> Stored {
+pub(crate) fn stored(dir: &Path) -> Stored {
     let reader = StoreReader::open(dir, ReaderOptions::default()).expect("a store");
     let all = Selector { matchers: Vec::new(), columns: Columns::All, range: TimeRange::ALL };
     let mut stored = Stored::new();
