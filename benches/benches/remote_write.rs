@@ -1,6 +1,7 @@
 //! Remote write: what a request of 2,000 samples costs from its body to its answer, in CPU time of
 //! the whole process.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,32 @@ struct Sample {
     timestamp: i64,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct WriteRequest2 {
+    #[prost(string, repeated, tag = "4")]
+    symbols: Vec<String>,
+    #[prost(message, repeated, tag = "5")]
+    timeseries: Vec<TimeSeries2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TimeSeries2 {
+    #[prost(uint32, repeated, tag = "1")]
+    labels_refs: Vec<u32>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<Sample>,
+    #[prost(message, optional, tag = "5")]
+    metadata: Option<Metadata2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Metadata2 {
+    #[prost(uint32, tag = "1")]
+    metric_type: u32,
+    #[prost(uint32, tag = "3")]
+    help_ref: u32,
+}
+
 /// The labels of a series of a container, sorted, as Prometheus sends them.
 fn labels(container: usize, column: usize) -> Vec<(&'static str, String)> {
     vec![
@@ -90,6 +117,43 @@ fn round_of_1(round: i64) -> Vec<Bytes> {
             samples: vec![Sample { value: value(container, column, round), timestamp: at }],
         });
         compressed(&WriteRequest { timeseries: timeseries.collect() }.encode_to_vec())
+    });
+    bodies.collect()
+}
+
+/// The same in remote write 2.0.
+fn round_of_2(round: i64) -> Vec<Bytes> {
+    let at = START + round * SCRAPE_INTERVAL_MS;
+    let containers: Vec<usize> = (0..CONTAINERS).collect();
+    let bodies = containers.chunks(SAMPLES_OF_REQUEST / COLUMNS).map(|containers| {
+        let mut symbols = vec![String::new(), "What it is good for.".to_owned()];
+        let mut places: HashMap<String, u32> = HashMap::new();
+        let mut place_of = |text: &str| match places.get(text) {
+            Some(place) => *place,
+            None => {
+                let place = symbols.len() as u32;
+                symbols.push(text.to_owned());
+                places.insert(text.to_owned(), place);
+                place
+            }
+        };
+        let mut timeseries = Vec::new();
+        for container in containers {
+            for column in 0..COLUMNS {
+                let pairs = labels(*container, column);
+                let labels_refs = pairs
+                    .iter()
+                    .flat_map(|(name, value)| [place_of(name), place_of(value)])
+                    .collect();
+                let value = value(*container, column, round);
+                timeseries.push(TimeSeries2 {
+                    labels_refs,
+                    samples: vec![Sample { value, timestamp: at }],
+                    metadata: Some(Metadata2 { metric_type: 1, help_ref: 1 }),
+                });
+            }
+        }
+        compressed(&WriteRequest2 { symbols, timeseries }.encode_to_vec())
     });
     bodies.collect()
 }
@@ -151,6 +215,8 @@ fn bench_version(
 
 fn remote_write(criterion: &mut Criterion) {
     bench_version(criterion, "1.0", "application/x-protobuf", round_of_1);
+    let type_2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    bench_version(criterion, "2.0", type_2, round_of_2);
 }
 
 criterion_group!(benches, remote_write);
