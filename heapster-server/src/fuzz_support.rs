@@ -146,7 +146,7 @@ pub fn exposition(bytes: &[u8]) {
 
 fn check_exposition(body: &[u8], format: ExpositionFormat) -> Result<(), ExpositionError> {
     let mut lines = Exposition::new(body, format)?;
-    while let Some(entry) = lines.next()? {
+    while let Some(entry) = lines.next_entry()? {
         let Entry::Sample(sample) = entry else { continue };
         assert!(sample.value.to_bits() != 0x7ff0_0000_0000_0002, "a target sends a marker");
         if let Ok((name, labels)) = sample.series.parse() {

@@ -197,7 +197,7 @@ impl SeriesTable {
         if self.bytes < self.sweep_at {
             return;
         }
-        let mut old = std::mem::replace(self, Self::new());
+        let mut old = std::mem::take(self);
         for mut entry in old.entries {
             if entry.named < since {
                 continue;

@@ -453,12 +453,12 @@ fn labels_of(key: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), ApiError
         let (mut fields, mut texts) = (Fields::of(bytes), [&[][..]; 2]);
         loop {
             match fields.next() {
-                Ok(Some(field)) => match (field.number, field.value) {
-                    (number @ (1 | 2), FieldValue::Bytes(text)) => {
-                        texts[number as usize - 1] = text
+                Ok(Some(field)) => {
+                    if let (number @ (1 | 2), FieldValue::Bytes(text)) = (field.number, field.value)
+                    {
+                        texts[number as usize - 1] = text;
                     }
-                    _ => {}
-                },
+                }
                 Ok(None) => return Some(Ok((texts[0], texts[1]))),
                 Err(error) => return Some(Err(error)),
             }

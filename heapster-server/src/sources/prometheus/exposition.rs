@@ -97,7 +97,7 @@ impl<'a> Exposition<'a> {
     ///
     /// # Errors
     /// The line makes no sense, or the end comes where it must not. Nothing can be read after that.
-    pub fn next(&mut self) -> Result<Option<Entry<'a>>, ExpositionError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry<'a>>, ExpositionError> {
         while !self.rest.is_empty() {
             self.line += 1;
             let (line, rest) = match memchr(b'\n', self.rest.as_bytes()) {
@@ -142,7 +142,8 @@ impl<'a> Exposition<'a> {
 fn comment_entry(comment: &str, format: Format) -> Result<Option<Entry<'_>>, String> {
     let mut cursor = Cursor { rest: comment };
     let word = cursor.word();
-    if !matches!(word, "TYPE" | "HELP") && !(word == "UNIT" && format == Format::OpenMetrics) {
+    let is_unit = word == "UNIT" && format == Format::OpenMetrics;
+    if !is_unit && !matches!(word, "TYPE" | "HELP") {
         return match format {
             Format::Text => Ok(None),
             Format::OpenMetrics => Err(format!("it begins with {}", Shown(comment))),
@@ -441,7 +442,7 @@ mod tests {
     fn read(text: &str, format: Format) -> Result<Vec<String>, String> {
         let mut lines = Exposition::new(text.as_bytes(), format).map_err(|e| e.to_string())?;
         let mut read = Vec::new();
-        while let Some(entry) = lines.next().map_err(|error| error.to_string())? {
+        while let Some(entry) = lines.next_entry().map_err(|error| error.to_string())? {
             read.push(match entry {
                 Entry::Sample(sample) => {
                     let (name, labels) = sample
@@ -571,7 +572,7 @@ bucket{le=\"+Inf\"} 4 # {} 0.5
     #[test]
     fn the_series_is_the_text_before_the_value() {
         let mut lines = Exposition::new(b"up{a=\"}\"} 1\n", Format::Text).unwrap();
-        let Some(Entry::Sample(sample)) = lines.next().unwrap() else { panic!("no sample") };
+        let Some(Entry::Sample(sample)) = lines.next_entry().unwrap() else { panic!("no sample") };
         assert_eq!(sample.series.as_str(), "up{a=\"}\"}");
     }
 }

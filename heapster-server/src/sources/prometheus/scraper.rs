@@ -196,7 +196,7 @@ impl Scraper {
         };
         match now.health {
             Health::Down => {
-                warn!("target {url} of job {job:?} is down: {}{others}", now.last_error)
+                warn!("target {url} of job {job:?} is down: {}{others}", now.last_error);
             }
             _ => info!("target {url} of job {job:?} is up again{others}"),
         }

@@ -157,7 +157,7 @@ impl TargetMemory {
         let told = |error: ExpositionError| error.to_string();
         let mut samples = Gathered::default();
         let mut lines = Exposition::new(body, format).map_err(told)?;
-        while let Some(entry) = lines.next().map_err(told)? {
+        while let Some(entry) = lines.next_entry().map_err(told)? {
             match entry {
                 Entry::Sample(sample) => {
                     let added = self.add(reading, sample, &mut samples, counts);

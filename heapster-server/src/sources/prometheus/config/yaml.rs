@@ -107,7 +107,7 @@ fn parse_size(text: &str) -> Option<usize> {
         _ => return None,
     };
     let bytes = number.parse::<usize>().ok()?.checked_mul(1 << shift)?;
-    (unit != "" || bytes == 0).then_some(bytes)
+    (!unit.is_empty() || bytes == 0).then_some(bytes)
 }
 
 macro_rules! read_from_text {
