@@ -20,7 +20,9 @@ use heapster_core::cluster::{ClusterView, NoCluster};
 use heapster_core::pipeline::{BoxFuture, Sink, SourceProvider};
 use heapster_core::processors::{LabelCopier, standard};
 use heapster_core::storage::StorageError;
-use heapster_store::{Ack, Clock, OpenReport, Retention, Stats, Store, StoreOptions, SystemClock};
+use heapster_store::{
+    Ack, Clock, LateWindow, OpenReport, Retention, Stats, Store, StoreOptions, SystemClock,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -33,9 +35,13 @@ use crate::collector::{self, Collector, StopLimits};
 use crate::http::{self, ServerOptions};
 use crate::intake::Intake;
 use crate::live::{self, Live};
+use crate::metadata::MetadataRegistry;
 use crate::sinks::{self, store::StoreSink};
 use crate::sources::host::{HostOptions, HostProvider, HostSource};
 use crate::sources::kubernetes::{self, Kubernetes};
+use crate::sources::prometheus::config::JobConfig;
+use crate::sources::prometheus::{self, Scraping};
+use crate::targets::TargetRegistry;
 use crate::telemetry::logging::chain;
 use crate::telemetry::rate_limit::RateLimit;
 use crate::telemetry::{self, Family, FamilyKind, Registry};
@@ -80,6 +86,8 @@ const BACKGROUND_FIRST: Duration = Duration::from_secs(1);
 const STOP_MAX: Duration = Duration::from_millis(9_500);
 /// How long requests get to finish at the end.
 const HTTP_STOP_MAX: Duration = Duration::from_secs(3);
+/// How long scrapes of targets get to store what they have.
+const SCRAPES_STOP_MAX: Duration = Duration::from_secs(3);
 /// How long the store's maintenance, and its background work, get to finish the step they are at.
 const UPKEEP_STOP_MAX: Duration = Duration::from_millis(1_500);
 /// How long reads that nobody waits for any more get to let go of the store.
@@ -98,6 +106,8 @@ pub struct AppOptions {
     pub ack: Ack,
     /// Where metrics come from: `host`, `none` or a kind of `kubernetes`.
     pub source: Uri,
+    /// Whatever is scraped as Prometheus does, each a kind of `prometheus`.
+    pub scrapes: Vec<Uri>,
     /// Where batches go besides the store.
     pub sinks: Vec<Uri>,
     /// Turns the user's labels into labels of sets.
@@ -115,6 +125,11 @@ impl From<&Config> for AppOptions {
             data_dir: config.data_dir.clone(),
             store: StoreOptions {
                 retention,
+                // What is kept for ever may come at any time: backfills, and imports over the network.
+                late_window: match retention {
+                    Retention::Forever => LateWindow::Any,
+                    _ => StoreOptions::default().late_window,
+                },
                 retention_bytes: config.retention_bytes,
                 tiers: config.tiers.clone(),
                 head_bytes_max: config.head_bytes_max,
@@ -122,6 +137,7 @@ impl From<&Config> for AppOptions {
             },
             ack: config.ack,
             source: config.source.clone(),
+            scrapes: config.scrapes.clone(),
             sinks: config.sinks.clone(),
             copier: config.copier.clone(),
             collector,
@@ -233,8 +249,11 @@ pub struct App {
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     intake: Arc<Intake>,
+    metadata: Arc<MetadataRegistry>,
+    targets: Arc<TargetRegistry>,
     /// Absent when there is no source.
     collector: Option<Collector>,
+    scraping: Scraping,
     upkeep: Upkeep,
     background: Background,
 }
@@ -246,6 +265,7 @@ impl App {
     /// [`AppError`]; nothing keeps running then.
     pub async fn start(options: AppOptions) -> Result<Self, AppError> {
         let sinks = sinks::build(&options.sinks)?;
+        let jobs = jobs(&options.scrapes, options.collector.resolution)?;
         let clock: Arc<dyn Clock> = Arc::clone(&options.store.clock);
         let registry = Arc::new(Registry::new(Arc::clone(&clock)));
         let commit = crate::cli::COMMIT;
@@ -290,7 +310,31 @@ impl App {
             };
             Collector::start(parts, pace)
         });
-        Ok(Self { store, live, clock, registry, intake, collector, upkeep, background })
+        let (metadata, targets) = (Arc::default(), Arc::default());
+        let parts = prometheus::Parts {
+            intake: Arc::clone(&intake),
+            metadata: Arc::clone(&metadata),
+            targets: Arc::clone(&targets),
+            clock: Arc::clone(&clock),
+            registry: Arc::clone(&registry),
+        };
+        let scraping = Scraping::start(jobs, parts).map_err(|error| AppError::Source {
+            uri: Box::new(options.scrapes[0].clone()),
+            source: error.into(),
+        })?;
+        Ok(Self {
+            store,
+            live,
+            clock,
+            registry,
+            intake,
+            metadata,
+            targets,
+            collector,
+            scraping,
+            upkeep,
+            background,
+        })
     }
 
     /// The store.
@@ -316,6 +360,16 @@ impl App {
     /// The way into the store.
     pub fn intake(&self) -> &Arc<Intake> {
         &self.intake
+    }
+
+    /// What those who push or are scraped say of their metrics.
+    pub fn metadata(&self) -> &Arc<MetadataRegistry> {
+        &self.metadata
+    }
+
+    /// The targets that are scraped, and how they are.
+    pub fn targets(&self) -> &Arc<TargetRegistry> {
+        &self.targets
     }
 
     /// Waits until the app cannot go on. Then drop it and end the process: what is on disk is
@@ -356,7 +410,7 @@ impl App {
                 collector.stop(StopLimits::default()).await;
             }
         };
-        tokio::join!(collector, readers);
+        tokio::join!(collector, self.scraping.stop(SCRAPES_STOP_MAX), readers);
         drop(self.intake);
         self.background.stop(deadline).await;
         self.upkeep.stop(deadline).await;
@@ -496,6 +550,23 @@ async fn origin(
             })
         }
     }
+}
+
+/// The jobs of scrapes. Two jobs of one name would share its targets.
+fn jobs(scrapes: &[Uri], resolution: Duration) -> Result<Vec<JobConfig>, AppError> {
+    let mut jobs: Vec<JobConfig> = Vec::new();
+    for uri in scrapes {
+        let failed = |source| AppError::Source { uri: Box::new(uri.clone()), source };
+        for job in JobConfig::from_uri(uri, resolution).map_err(|error| failed(error.into()))? {
+            if jobs.iter().any(|other| other.name == job.name) {
+                return Err(failed(
+                    format!("there are two jobs of the name {:?}", job.name).into(),
+                ));
+            }
+            jobs.push(job);
+        }
+    }
+    Ok(jobs)
 }
 
 fn host_source(
@@ -711,16 +782,26 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     });
     api::remote_write::add_readiness(&mut router, Arc::clone(&app.intake));
     if config.remote_write {
-        let (registry, clock) = (Arc::clone(&app.registry), Arc::clone(&app.clock));
-        api::remote_write::add_receiver(&mut router, Arc::clone(&app.intake), registry, clock);
+        api::remote_write::add_receiver(
+            &mut router,
+            Arc::clone(&app.intake),
+            Arc::clone(&app.metadata),
+            Arc::clone(&app.registry),
+            Arc::clone(&app.clock),
+        );
     }
+    let (targets, metadata) = (Arc::clone(&app.targets), Arc::clone(&app.metadata));
+    api::targets::add_routes(&mut router, targets, metadata);
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
     let server = tokio::spawn(http::serve(listener, Arc::new(router), limits, closing));
     let (source, dir) = (config.source.key(), config.data_dir.display());
+    if !config.scrapes.is_empty() {
+        info!("scraping targets into {dir}");
+    }
     if app.collector.is_some() {
         info!("collecting {source} every {:?} into {dir}", config.resolution);
-    } else {
+    } else if config.scrapes.is_empty() {
         info!("collecting nothing, serving what is stored in {dir}");
     }
     info!("serving on http://{address}/");

@@ -4,20 +4,30 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Seek, Write};
+use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use heapster_core::pipeline::Scrape;
 use heapster_core::series::rows_of;
 use heapster_core::storage::{Samples, Values};
-use heapster_core::{Matcher, NanoTime, Quantity, Timestamp};
+use heapster_core::{Labels, Matcher, NanoTime, Quantity, Timestamp};
 
 use crate::api::params;
-use crate::api::remote_write::decode;
+use crate::api::remote_write::decode::{self, Version};
 use crate::cli::{self, Command};
 use crate::http::{Query, path};
+use crate::intake::SeriesTable;
+use crate::metadata::MetadataRegistry;
 use crate::sources::kubelet::cadvisor::{self, Schedulable};
 use crate::sources::kubelet::{NodeInfo, summary};
 use crate::sources::kubernetes::options::Options as KubernetesOptions;
+use crate::sources::prometheus::config::{self, JobConfig};
+use crate::sources::prometheus::exposition::{
+    Entry, Exposition, ExpositionError, Format as ExpositionFormat,
+};
+use crate::sources::prometheus::relabel::{LabelMap, relabel};
+use crate::sources::prometheus::target_memory::TargetMemory;
 use crate::transfer::{Format, Input, ReadError, ReadOptions, Sample, Series, reader, writer};
 use crate::uri::Uri;
 use crate::verbs::parse_selector;
@@ -63,40 +73,107 @@ fn check_scrape(scrape: &Scrape) {
 }
 
 /// The body of a remote write. The first byte says whether the rest is to be compressed first, so
-/// that mutations get behind the compression.
+/// that mutations get behind the compression, and which version it is.
 pub fn remote_write(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return };
-    let compressed = match first % 2 {
+    let compressed = match first & 1 {
         0 => rest.to_vec(),
         _ => snap::raw::Encoder::new().compress_vec(rest).expect("inputs are short"),
     };
-    match decode::decode(&compressed) {
-        Ok(pushed) => check_pushed(&pushed),
-        Err(error) => {
+    let version = if first & 2 == 0 { Version::One } else { Version::Two };
+    let mut table = SeriesTable::new();
+    let mut read = |now| {
+        let body = decode::decompress(&compressed)?;
+        decode::decode(&body, version, &mut table, now)
+    };
+    let (pushed, again) = (read(1), read(2));
+    match (pushed, again) {
+        (Ok(pushed), Ok(again)) => {
+            // A series that is known is what it was when it was new.
+            let bits = |pushed: &decode::Pushed| {
+                let samples = pushed.samples.iter();
+                samples.map(|(at, place, value)| (at, place, value.to_bits())).collect::<Vec<_>>()
+            };
+            assert_eq!(bits(&pushed), bits(&again));
+            assert_eq!(pushed.refused, again.refused);
+            check_pushed(&pushed, &table);
+        }
+        (Err(error), Err(_)) => {
             let status = error.into_response().status().as_u16();
             assert!(matches!(status, 400 | 413), "{status}");
         }
+        (pushed, again) => panic!("{:?} and then {:?}", pushed.is_ok(), again.is_ok()),
     }
 }
 
-fn check_pushed(pushed: &decode::Pushed) {
-    let moments = &pushed.moments;
-    assert!(moments.windows(2).all(|two| two[0].0 < two[1].0), "moments are out of order");
-    for (at, rows) in moments {
-        assert!(!rows.is_empty(), "nothing is pushed for {at}");
-        let mut sets: Vec<_> = rows.iter().map(|row| &row.labels).collect();
-        sets.sort_unstable();
-        assert!(sets.windows(2).all(|two| two[0] != two[1]), "a set occurs twice at {at}");
-        for row in rows {
-            assert!(row.labels.iter().all(|label| !label.name.is_empty()), "{}", row.labels);
-            let mut names: Vec<_> = row.cells.iter().map(|(name, _)| name).collect();
-            names.sort_unstable();
-            assert!(!names.is_empty(), "a row without a cell");
-            assert!(names.windows(2).all(|two| two[0] != two[1]), "a name occurs twice");
-        }
+fn check_pushed(pushed: &decode::Pushed, table: &SeriesTable) {
+    for (_, place, _) in pushed.samples.iter() {
+        let labels = table.labels(place.set);
+        assert!(labels.iter().all(|label| !label.name.is_empty() && !label.value.is_empty()));
+        assert!(labels.iter().is_sorted_by(|a, b| a.name < b.name), "{labels}");
+        assert!(!labels.contains("__name__") && !table.column(place).0.is_empty(), "{labels}");
     }
     let refused: u64 = pushed.refused.iter().map(|(_, samples)| samples).sum();
     assert_eq!(refused, pushed.refused.total(), "{}", pushed.refused);
+}
+
+/// What a target exposes. The first byte says in which format, and how the job is configured.
+pub fn exposition(bytes: &[u8]) {
+    let Some((first, body)) = bytes.split_first() else { return };
+    let format =
+        if first & 1 == 0 { ExpositionFormat::Text } else { ExpositionFormat::OpenMetrics };
+    if let Err(error) = check_exposition(body, format) {
+        let lines = body.split(|byte| *byte == b'\n').count();
+        assert!((1..=lines + 1).contains(&error.line), "{error} of {lines} lines");
+        assert!(error.what.len() < 4096, "an error of {} bytes", error.what.len());
+    }
+    let mut job = JobConfig::named("j");
+    (job.honor_labels, job.honor_timestamps) = (first & 2 != 0, first & 4 != 0);
+    let target = Labels::from_iter([("instance", "i"), ("job", "j")]);
+    let (mut memory, metadata) = (TargetMemory::default(), MetadataRegistry::default());
+    let mut absorb = |seconds: i64, answer: Result<(&[u8], ExpositionFormat), String>| {
+        let at = Timestamp::from_millis(seconds * 1000);
+        memory.absorb(&job, &target, answer, at, Duration::ZERO, &metadata)
+    };
+    let (once, again) = (absorb(1, Ok((body, format))), absorb(2, Ok((body, format))));
+    assert_eq!(once.error, again.error, "what is known is read as what is new");
+    assert_eq!(once.samples.len(), again.samples.len(), "nothing has ended");
+    // What is about the scrape itself is always there.
+    let failed = absorb(3, Err("gone".to_owned()));
+    assert!(failed.samples.len() >= 5 && once.samples.len() >= 5);
+    assert!(failed.samples.len() <= once.samples.len(), "more has ended than was there");
+}
+
+fn check_exposition(body: &[u8], format: ExpositionFormat) -> Result<(), ExpositionError> {
+    let mut lines = Exposition::new(body, format)?;
+    while let Some(entry) = lines.next_entry()? {
+        let Entry::Sample(sample) = entry else { continue };
+        assert!(sample.value.to_bits() != 0x7ff0_0000_0000_0002, "a target sends a marker");
+        if let Ok((name, labels)) = sample.series.parse() {
+            assert!(!name.is_empty() && labels.iter().all(|(label, _)| !label.is_empty()));
+        }
+    }
+    Ok(())
+}
+
+/// A file with `scrape_configs`, and one with targets.
+pub fn scrape_config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match config::parse(text, Path::new("/etc")) {
+        Ok(jobs) => {
+            assert!(!jobs.is_empty(), "a file without a job is refused");
+            for job in &jobs {
+                assert!(!job.name.is_empty() && job.timeout <= job.interval, "{job:?}");
+                let mut labels: LabelMap =
+                    [("__name__", "up"), ("a", "b1"), ("job", "j")].into_iter().collect();
+                relabel(&job.metric_relabel, &mut labels);
+                relabel(&job.relabel, &mut labels);
+                assert!(labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()));
+            }
+        }
+        Err(error) => assert!(!error.is_empty() && !error.contains('\n'), "{error:?}"),
+    }
+    let _ = config::parse_groups(text).map_err(|error| assert!(!error.contains('\n'), "{error:?}"));
 }
 
 /// A csv file for import. What is read is written and read again.

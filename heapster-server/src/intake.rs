@@ -4,10 +4,12 @@
 //! A full disk is no reason to end: collecting, queries and retention go on, what does not fit is
 //! refused, counted and said once, and the first append that fits ends it.
 
+mod gathered;
+mod series_table;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use heapster_core::series::Row;
 use heapster_core::{DataBatch, Timestamp};
 use heapster_store::{Ack, AppendReport, Clock, Error, Store};
 use parking_lot::Mutex;
@@ -16,6 +18,9 @@ use tracing::{info, warn};
 use crate::telemetry::logging::chain;
 use crate::telemetry::rate_limit::RateLimit;
 use crate::telemetry::{Family, FamilyKind, Registry};
+
+pub use gathered::{Gathered, Rows};
+pub use series_table::{Meaning, Place, Refusal, SeriesTable, Tracked};
 
 const REFUSED: Family = Family {
     name: "heapster_store_refused_appends_total",
@@ -89,20 +94,28 @@ impl Intake {
         appended
     }
 
-    /// Appends rows of several moments, best in the order of time; blocks. They are acknowledged as
-    /// a whole: `Ok` means that each sample was taken or is among the refused of the report.
+    /// The rows that samples make. `table` is the one that their places are of.
+    pub fn rows(&self, samples: Gathered, table: &mut SeriesTable) -> Rows {
+        samples.into_rows(table, &self.store)
+    }
+
+    /// Appends rows of several moments; blocks. They are acknowledged as a whole: `Ok` means that
+    /// each sample was taken or is among the refused of the report.
     ///
     /// # Errors
-    /// As [`Store::append`]; a part may be in the store then, and to push the same again is
+    /// As [`Store::append_dense`]; a part may be in the store then, and to push the same again is
     /// harmless.
-    pub fn push<'a>(
-        &self,
-        moments: impl IntoIterator<Item = (Timestamp, &'a [Row])>,
-    ) -> Result<AppendReport, Error> {
+    pub fn push(&self, rows: &Rows) -> Result<AppendReport, Error> {
+        let ack = self.ack.min(Ack::Buffered);
         let append_all = || {
             let mut report = AppendReport::default();
-            for (at, rows) in moments {
-                report.add_all(&self.store.append_rows(at, rows, self.ack.min(Ack::Buffered))?);
+            for moment in &rows.moments {
+                for piece in moment.pieces() {
+                    report.add_all(&self.store.append_dense(moment.at, piece.rows(), ack)?);
+                }
+                if !moment.sparse.is_empty() {
+                    report.add_all(&self.store.append_rows(moment.at, &moment.sparse, ack)?);
+                }
             }
             // One sync for all moments; also for what an earlier try left behind without one.
             if self.ack == Ack::Durable {

@@ -16,6 +16,7 @@ pub(crate) mod params;
 mod profile;
 pub mod remote_write;
 mod series_json;
+pub mod targets;
 mod turns;
 
 use std::sync::Arc;

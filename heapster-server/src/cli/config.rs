@@ -19,6 +19,8 @@ use super::value::{read_duration, read_int, read_ip, read_retention, read_size, 
 pub struct Config {
     /// Where metrics come from.
     pub source: Uri,
+    /// Whatever is scraped as Prometheus does, in the order given.
+    pub scrapes: Vec<Uri>,
     /// Where batches go besides the store, in the order given.
     pub sinks: Vec<Uri>,
     /// Length of an interval.
@@ -70,12 +72,14 @@ impl Config {
             values.all("store-label"),
             values.all("ignore-label"),
         );
-        let source = source(values, environment)?;
+        let Sources { source, scrapes } = sources(values, environment)?;
+        let is_reader = source.key() == "none" && scrapes.is_empty();
         Ok(Self {
-            retention: retention(values, &source),
+            retention: retention(values, is_reader),
             retention_bytes: read_size(values.get("retention-size")).flatten(),
-            tiers: tiers(values, &source),
+            tiers: tiers(values, is_reader),
             source,
+            scrapes,
             sinks: sinks.collect::<Result<_, _>>()?,
             resolution: duration(values, "metric-resolution"),
             export_timeout: duration(values, "sink-export-data-timeout"),
@@ -100,16 +104,16 @@ impl Config {
 }
 
 /// Who only looks at stored data, perhaps a backup, must not delete it by that.
-fn retention(values: &Values, source: &Uri) -> Option<Duration> {
-    if source.key() == "none" && values.all("retention").is_empty() {
+fn retention(values: &Values, is_reader: bool) -> Option<Duration> {
+    if is_reader && values.all("retention").is_empty() {
         return None;
     }
     read_retention(values.get("retention")).unwrap_or_default()
 }
 
 /// Nor build anything of it.
-fn tiers(values: &Values, source: &Uri) -> Vec<TierOptions> {
-    if source.key() == "none" && values.all("downsampling").is_empty() {
+fn tiers(values: &Values, is_reader: bool) -> Vec<TierOptions> {
+    if is_reader && values.all("downsampling").is_empty() {
         return Vec::new();
     }
     read_tiers(values.get("downsampling")).unwrap_or_default()
@@ -134,25 +138,41 @@ fn uri(flag: &'static str, text: &str, environment: Environment<'_>) -> Result<U
         .map_err(|error| UsageError::Conflict(format!("--{flag}: {error}")))
 }
 
-fn source(values: &Values, environment: Environment<'_>) -> Result<Uri, UsageError> {
-    let text = match values.all("source") {
-        [text] => text.as_str(),
+/// Where metrics come from: one source of batches, or none, and any number of scrapes beside it.
+struct Sources {
+    source: Uri,
+    scrapes: Vec<Uri>,
+}
+
+fn sources(values: &Values, environment: Environment<'_>) -> Result<Sources, UsageError> {
+    let given = values.all("source").iter().map(|text| uri("source", text, environment));
+    let given: Vec<Uri> = given.collect::<Result<_, _>>()?;
+    let (scrapes, mut others): (Vec<_>, Vec<_>) =
+        given.into_iter().partition(|source| source.key() == "prometheus");
+    let default = match scrapes.is_empty() {
+        false => "none",
         // Kubernetes sets this in every container of a pod.
-        [] if environment("KUBERNETES_SERVICE_HOST").is_some() => "kubernetes.summary_api",
-        [] => "host",
-        many => {
-            let count = many.len();
+        true if environment("KUBERNETES_SERVICE_HOST").is_some() => "kubernetes.summary_api",
+        true => "host",
+    };
+    let source = match (others.pop(), others.len()) {
+        (None, _) => uri("source", default, environment)?,
+        (Some(source), 0) => source,
+        (Some(_), more) => {
+            let count = more + 1;
             return Err(UsageError::Conflict(format!(
-                "Wrong number of sources specified: --source was given {count} times; give one"
+                "Wrong number of sources specified: --source was given {count} times; give one, and \
+                 any number of prometheus beside it"
             )));
         }
     };
-    let source = uri("source", text, environment)?;
     match source.key() {
-        "host" | "none" | "kubernetes" | "kubernetes.summary_api" => Ok(source),
+        "host" | "none" | "kubernetes" | "kubernetes.summary_api" => {
+            Ok(Sources { source, scrapes })
+        }
         key => Err(UsageError::Conflict(format!(
             "Source not recognized: {key}; --source is one of host, kubernetes.summary_api, \
-             kubernetes and none"
+             kubernetes, prometheus and none"
         ))),
     }
 }

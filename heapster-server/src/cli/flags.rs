@@ -86,9 +86,11 @@ pub const FLAGS: &[Flag] = &[
         "source",
         Uri,
         "",
-        "Where metrics come from; exactly one of `host` (this machine), `kubernetes.summary_api` \
-         or `kubernetes` (the nodes of a cluster) and `none` (serve what is stored). Default: \
-         `kubernetes.summary_api` in a pod, `host` elsewhere.",
+        "Where metrics come from; at most one of `host` (this machine), `kubernetes.summary_api` \
+         or `kubernetes` (the nodes of a cluster) and `none` (serve what is stored). Any number of \
+         `prometheus` may stand beside it: a target (`prometheus:http://HOST:9100/metrics`) or a \
+         file with scrape_configs (`prometheus:?config=FILE`). Default: `none` beside `prometheus`, \
+         else `kubernetes.summary_api` in a pod, `host` elsewhere.",
     ),
     flag(
         Collecting,
@@ -149,7 +151,7 @@ pub const FLAGS: &[Flag] = &[
         Retention,
         "15d",
         "How long data is kept; units are those of a duration and `d`, `w`, `y`. Older data is \
-         deleted. With `--source=none` everything is kept unless this flag is given.",
+         deleted. With `--source=none` alone everything is kept unless this flag is given.",
     ),
     flag(
         Storing,
@@ -167,7 +169,7 @@ pub const FLAGS: &[Flag] = &[
         "5m:90d,1h:2y",
         "Aggregates by buckets of time that are kept longer than the data itself: resolution and \
          retention of each tier. Historical queries use them by themselves. A tier that is left \
-         out keeps what it has. With `--source=none` there is none unless this flag is given.",
+         out keeps what it has. With `--source=none` alone there is none unless this flag is given.",
     ),
     flag(
         Storing,
@@ -216,8 +218,9 @@ pub const FLAGS: &[Flag] = &[
         "remote-write-receiver",
         Bool,
         "true",
-        "Take samples that Prometheus and its kin push to /api/v1/write (remote write 1.0). They may \
-         come up to an hour after the newest sample of the store, in any order.",
+        "Take samples that Prometheus and its kin push to /api/v1/write (remote write 1.0 and 2.0). \
+         They may come up to an hour after the newest sample of the store, in any order; with \
+         --retention=forever they may be of any time.",
     ),
     flag(
         Serving,

@@ -1,5 +1,7 @@
-//! Where metric sets come from: this host, or the kubelets of a cluster.
+//! Where metrics come from: this host, the kubelets of a cluster, or whatever exposes metrics as
+//! Prometheus reads them.
 
 pub mod host;
 pub mod kubelet;
 pub mod kubernetes;
+pub mod prometheus;

@@ -235,12 +235,13 @@ fn what_is_not_usable_is_refused_with_a_clause_that_helps() {
         ),
         (
             vec!["--source=host", "--source=none"],
-            "Wrong number of sources specified: --source was given 2 times; give one",
+            "Wrong number of sources specified: --source was given 2 times; give one, and any \
+             number of prometheus beside it",
         ),
         (
-            vec!["--source=prometheus"],
-            "Source not recognized: prometheus; --source is one of host, kubernetes.summary_api, \
-             kubernetes and none",
+            vec!["--source=influxdb"],
+            "Source not recognized: influxdb; --source is one of host, kubernetes.summary_api, \
+             kubernetes, prometheus and none",
         ),
         (
             vec!["--listen-ip=0.0.0.0"],

@@ -31,6 +31,16 @@ fn any_remote_write_is_refused_or_read_into_rows_that_the_store_takes() {
 }
 
 #[test]
+fn any_exposition_is_refused_with_its_line_or_read_the_same_again() {
+    run_corpus(CRATE, "exposition", fuzz_support::exposition);
+}
+
+#[test]
+fn any_scrape_config_is_refused_or_read() {
+    run_corpus(CRATE, "scrape_config", fuzz_support::scrape_config);
+}
+
+#[test]
 fn any_csv_is_refused_or_read_and_what_was_read_can_be_written() {
     run_corpus(CRATE, "import_csv", fuzz_support::import_csv);
 }
@@ -117,6 +127,15 @@ fn make_seeds() {
         seed("remote_write", &format!("plain_{name}"), &[&[1], &body[..]].concat());
         let block = snap::raw::Encoder::new().compress_vec(&body).unwrap();
         seed("remote_write", &format!("block_{name}"), &[&[0], &block[..]].concat());
+    }
+    for (name, body) in remote_writes_2() {
+        seed("remote_write", &format!("plain_2_{name}"), &[&[3], &body[..]].concat());
+    }
+    for (name, first, text) in EXPOSITIONS {
+        seed("exposition", name, &[&[*first], text.as_bytes()].concat());
+    }
+    for (name, text) in SCRAPE_CONFIGS {
+        seed("scrape_config", name, text.as_bytes());
     }
     let csv = "time,metric,kind,value,pod\n2018-07-26T12:00:00Z,cpu/usage,cumulative,7,web\n1532606400000,a,gauge,0x1p3,\n,\"q\"\"\",delta,NaN,x\n";
     seed("import_csv", "columns", csv.as_bytes());
@@ -206,6 +225,57 @@ fn remote_writes() -> Vec<(&'static str, Vec<u8>)> {
         ("empty", Vec::new()),
     ]
 }
+
+/// Requests of remote write 2.0, by what is in them.
+fn remote_writes_2() -> Vec<(&'static str, Vec<u8>)> {
+    let symbols = ["", "__name__", "a_total", "job", "x", "Help.", "bytes"];
+    let symbols: Vec<u8> =
+        symbols.iter().flat_map(|symbol| field_bytes(4, symbol.as_bytes())).collect();
+    let sample = [field_fixed64(1, 1.5_f64.to_bits()), field_varint(2, 7)].concat();
+    let metadata = [field_varint(1, 1), field_varint(3, 5), field_varint(4, 6)].concat();
+    let good = [
+        field_bytes(1, &[1, 2, 3, 4]),
+        field_bytes(2, &sample),
+        field_bytes(5, &metadata),
+        field_varint(6, 3),
+    ];
+    let refused = [field_bytes(1, &[1, 2, 3]), field_bytes(2, &sample), field_bytes(3, &[8, 1])];
+    vec![
+        ("series", [symbols.clone(), field_bytes(5, &good.concat())].concat()),
+        ("refused", [field_bytes(5, &refused.concat()), symbols].concat()),
+    ]
+}
+
+/// Expositions by name, with the byte that says how they are read.
+const EXPOSITIONS: &[(&str, u8, &str)] = &[
+    (
+        "text",
+        4,
+        "# HELP a B \\\\ \\n c.\n# TYPE a counter\na{job=\"x\",b=\"\\\"}\"} 1.5e3 123\n\nup 1\n{\"u.8\",\"l.1\"=\"é\"} NaN\n",
+    ),
+    ("honored", 2, "h_bucket{le=\"+Inf\",instance=\"o\",} 3\nh_sum -Inf\nh_count 3 \n"),
+    (
+        "openmetrics",
+        5,
+        "# TYPE a counter\n# UNIT a_seconds seconds\na_total{x=\"1\"} 1 15.5 # {id=\"z\"} 0.5 1.25\na_created 1\n# EOF\n",
+    ),
+    ("broken", 1, "a{b=\"c\"} 1\n"),
+];
+
+/// Files of jobs and of targets.
+const SCRAPE_CONFIGS: &[(&str, &str)] = &[
+    (
+        "jobs",
+        "global: {scrape_interval: 15s}\nscrape_configs:\n- job_name: a\n  params: {p: [v]}\n  static_configs: [{targets: ['h:1'], labels: {x: y}}]\n  relabel_configs:\n  - {source_labels: [__address__], regex: '(.*):(.*)', target_label: host, replacement: '$1'}\n  - {action: labelmap, regex: 'a(.*)'}\n  metric_relabel_configs:\n  - {action: hashmod, source_labels: [a], modulus: 4, target_label: h}\n  - {action: labeldrop, regex: b}\n  sample_limit: 10\n  body_size_limit: 1MB\n",
+    ),
+    (
+        "secrets",
+        "scrape_configs: [{job_name: a, scheme: https, authorization: {credentials_file: x}, tls_config: {ca_file: c, insecure_skip_verify: true}, file_sd_configs: [{files: ['t/*.json']}]}]",
+    ),
+    ("unknown", "scrape_configs:\n- job_name: a\n  scrape_intervall: 5s\n"),
+    ("groups", "- targets: [a:1, 'b:2']\n  labels: {x: y}\n"),
+    ("json", "[{\"targets\": [\"a:1\"], \"labels\": {\"x\": \"y\"}}]"),
+];
 
 fn field_bytes(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2][..], &varint(bytes.len() as u64), bytes].concat()

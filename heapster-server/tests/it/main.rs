@@ -14,5 +14,6 @@ mod model_api;
 mod mutation;
 mod recording;
 mod remote_write;
+mod scraping;
 mod server;
 mod verbs;

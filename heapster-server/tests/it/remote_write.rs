@@ -50,8 +50,27 @@ struct Sample {
     timestamp: i64,
 }
 
+/// A request of version 2.0, in which labels are pairs of places among the symbols.
+#[derive(Clone, PartialEq, Message)]
+struct WriteRequest2 {
+    #[prost(string, repeated, tag = "4")]
+    symbols: Vec<String>,
+    #[prost(message, repeated, tag = "5")]
+    timeseries: Vec<TimeSeries2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TimeSeries2 {
+    #[prost(uint32, repeated, tag = "1")]
+    labels_refs: Vec<u32>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<Sample>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    histograms: Vec<Vec<u8>>,
+}
+
 /// Every sample by its set, its name and its time, as bits.
-type Stored = BTreeMap<(String, String, i64), u64>;
+pub(crate) type Stored = BTreeMap<(String, String, i64), u64>;
 
 fn series(name: &str, job: &str, samples: &[(i64, f64)]) -> TimeSeries {
     let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
@@ -71,6 +90,7 @@ fn body(timeseries: Vec<TimeSeries>) -> Vec<u8> {
 type Answer = (u16, String);
 
 const TYPE: &str = "application/x-protobuf";
+const TYPE_2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
 
 /// Sends a request and reads the answer; `None` when the server is gone.
 fn send(address: &str, method: &str, headers: &str, body: &[u8]) -> Option<Answer> {
@@ -96,7 +116,7 @@ fn push(address: &str, timeseries: Vec<TimeSeries>) -> Option<Answer> {
 }
 
 /// What the directory holds, read beside the server.
-fn stored(dir: &Path) -> Stored {
+pub(crate) fn stored(dir: &Path) -> Stored {
     let reader = StoreReader::open(dir, ReaderOptions::default()).expect("a store");
     let all = Selector { matchers: Vec::new(), columns: Columns::All, range: TimeRange::ALL };
     let mut stored = Stored::new();
@@ -153,7 +173,7 @@ fn pushed_samples_are_stored_bit_for_bit_and_may_be_sent_again() {
 #[test]
 fn samples_refused_for_good_are_counted_and_the_rest_is_taken() {
     let dir = TempDir::new().expect("a directory");
-    let server = Server::start(dir.path(), &[]);
+    let server = Server::start(dir.path(), &["--retention=15d"]);
     let at = now();
     let day = 86_400_000;
     let request = vec![
@@ -175,17 +195,97 @@ fn samples_refused_for_good_are_counted_and_the_rest_is_taken() {
     assert!(metrics.contains(line), "{metrics}");
 }
 
+fn push_2(address: &str, request: &WriteRequest2) -> Option<Answer> {
+    let headers = format!(
+        "Content-Type: {TYPE_2}\r\nContent-Encoding: snappy\r\n\
+         X-Prometheus-Remote-Write-Version: 2.0.0\r\n"
+    );
+    let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec());
+    send(address, "POST", &headers, &body.expect("it is small"))
+}
+
+#[test]
+fn version_2_is_told_how_many_samples_were_written() {
+    let dir = TempDir::new().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let (at, stale) = (now(), f64::from_bits(0x7ff0_0000_0000_0002));
+    let sample = |at, value| Sample { value: Some(value), timestamp: at };
+    let up = TimeSeries2 {
+        labels_refs: vec![1, 2, 3, 4],
+        samples: vec![sample(at - 1, 1.0), sample(at, stale)],
+        histograms: Vec::new(),
+    };
+    let symbols = ["", "__name__", "up", "job", "a"].map(str::to_owned).to_vec();
+    let mut request = WriteRequest2 { symbols, timeseries: vec![up] };
+    let written = |answer: &str, what: &str| {
+        let lines = answer.to_ascii_lowercase();
+        let name = format!("x-prometheus-remote-write-{what}-written: ");
+        let line = lines.lines().find_map(|line| line.strip_prefix(&name).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no {name} in {answer}"))
+    };
+    for _ in 0..2 {
+        let (status, answer) = push_2(&server.address, &request).expect("an answer");
+        assert_eq!(status, 204, "{answer}");
+        assert_eq!(written(&answer, "samples"), "2");
+        assert_eq!(
+            (written(&answer, "histograms"), written(&answer, "exemplars")),
+            ("0".into(), "0".into())
+        );
+    }
+    let expected = Stored::from([
+        (key("a", "up", at - 1), 1.0_f64.to_bits()),
+        (key("a", "up", at), 0x7ff0_0000_0000_0002),
+    ]);
+    assert_eq!(stored(dir.path()), expected);
+
+    // A part that cannot be stored does not keep the rest out.
+    request.timeseries[0].samples = vec![sample(at + 1, 2.0)];
+    let histograms = vec![vec![8, 1]];
+    request.timeseries.push(TimeSeries2 {
+        labels_refs: vec![1, 2],
+        samples: Vec::new(),
+        histograms,
+    });
+    let (status, answer) = push_2(&server.address, &request).expect("an answer");
+    assert_eq!((status, written(&answer, "samples")), (400, "1".into()), "{answer}");
+    let told = "stored 1 samples, refused 1 samples: 1 native_histogram; native histograms are not \
+                stored, the first is \"up\"\n";
+    assert!(answer.ends_with(told), "{answer}");
+    assert_eq!(stored(dir.path()).get(&key("a", "up", at + 1)), Some(&2.0_f64.to_bits()));
+}
+
+#[test]
+fn a_store_that_keeps_everything_takes_samples_of_any_time() {
+    let dir = TempDir::new().expect("a directory");
+    let server = Server::start(dir.path(), &["--retention=forever"]);
+    // The newest first, so that all others are late; the years 2001, 1970, 1969 and 1677.
+    let times = [now(), 1_000_000_000_000, 1, 0, -1, -86_400_000, -9_223_372_036_854];
+    let mut expected = Stored::new();
+    for at in times {
+        let (status, answer) =
+            push(&server.address, vec![series("up", "a", &[(at, at as f64)])]).expect("an answer");
+        assert_eq!(status, 204, "{at}: {answer}");
+        expected.insert(key("a", "up", at), (at as f64).to_bits());
+        // Whoever asks after the answer sees it.
+        assert_eq!(stored(dir.path()), expected, "{at}");
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(stored(dir.path()), expected, "after a flush and a restart");
+}
+
 #[test]
 fn what_is_no_remote_write_is_refused_with_its_status_and_stores_nothing() {
     let dir = TempDir::new().expect("a directory");
     let server = Server::start(dir.path(), &[]);
     let good = body(vec![series("up", "a", &[(now(), 1.0)])]);
     let snappy = format!("Content-Type: {TYPE}\r\nContent-Encoding: snappy\r\n");
-    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let v3 = "application/x-protobuf;proto=io.prometheus.write.v3.Request";
     // Five bytes of length, in which four gibibytes are declared.
     let bomb = [0xff, 0xff, 0xff, 0xff, 0x0f];
     for (status, headers, body) in [
-        (415, format!("Content-Type: {v2}\r\nContent-Encoding: snappy\r\n"), &good[..]),
+        (415, format!("Content-Type: {v3}\r\nContent-Encoding: snappy\r\n"), &good[..]),
+        (400, format!("Content-Type: {TYPE_2}\r\nContent-Encoding: snappy\r\n"), &good[..]),
         (415, "Content-Encoding: snappy\r\n".to_owned(), &good[..]),
         (415, format!("Content-Type: {TYPE}\r\nContent-Encoding: gzip\r\n"), &good[..]),
         (415, format!("Content-Type: {TYPE}\r\n"), &good[..]),

@@ -1,18 +1,22 @@
-//! From the body of a remote write to rows: snappy, protobuf, and which samples go together.
+//! From the body of a remote write to samples and their series: snappy, protobuf, labels.
 //!
-//! A series is a set (its labels without the name) and a column (its name). Samples of one moment
-//! and one set become one row. The body says nothing of what it needs in memory before it is
-//! counted, so every size is checked before it is believed, and series are decoded one at a time.
+//! The body is read in place: nothing is copied of a series that was pushed before. Its *key* is the
+//! encoded labels as version 1.0 sends them, one field after the other; those of version 2.0 are
+//! spelled the same way. What a key means is made out when it is new.
+//!
+//! The body says nothing of what it needs in memory before it is counted, so every size is checked
+//! before it is believed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use bytes::{Buf, Bytes};
-use heapster_core::series::{Row, TIME_COLUMN_PREFIX};
-use heapster_core::{Label, Labels, MetricValue, Text, Timestamp, key};
-use prost::Message;
+use heapster_core::series::TIME_COLUMN_PREFIX;
+use heapster_core::{Label, Text, Timestamp, key};
 
 use super::super::error::ApiError;
+use super::wire::{FieldValue, Fields};
+use crate::intake::{Gathered, Meaning, Refusal, SeriesTable};
+use crate::metadata::{Metadata, MetricType};
 
 /// Bytes of a body at most. Prometheus sends about a tenth of a MiB, agents up to 8 MiB.
 pub(super) const ENCODED_BYTES_MAX: usize = 16 << 20;
@@ -25,65 +29,55 @@ const SERIES_BYTES_MAX: usize = 2 << 20;
 const SERIES_MAX: usize = 250_000;
 /// Samples of a request at most.
 const SAMPLES_MAX: usize = 1_000_000;
+/// Symbols of a request of version 2.0 at most.
+const SYMBOLS_MAX: usize = 1_000_000;
+/// Families of a request of which metadata is remembered.
+const FAMILIES_MAX: usize = 10_000;
 
-const NAME: &[u8] = b"__name__";
+const NAME: &str = "__name__";
 
-/// A series on the wire. Exemplars (3) are skipped.
-#[derive(Clone, PartialEq, Message)]
-struct WireSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<WireLabel>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<WireSample>,
-    /// Native histograms, which are counted and refused.
-    #[prost(bytes = "bytes", repeated, tag = "4")]
-    histograms: Vec<Bytes>,
-}
-
-/// A label on the wire. Whether it is UTF-8 costs its own series at most, so it is looked at later.
-#[derive(Clone, PartialEq, Message)]
-struct WireLabel {
-    #[prost(bytes = "bytes", tag = "1")]
-    name: Bytes,
-    #[prost(bytes = "bytes", tag = "2")]
-    value: Bytes,
-}
-
-/// A sample on the wire; the time is in milliseconds.
-#[derive(Clone, PartialEq, Message)]
-struct WireSample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    at: i64,
+/// The version of the protocol that a body is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// `prometheus.WriteRequest`: each series with its labels.
+    One,
+    /// `io.prometheus.write.v2.Request`: labels refer to a table of symbols.
+    Two,
 }
 
 /// What a request asks to be stored.
 #[derive(Debug, Default)]
 pub(crate) struct Pushed {
-    /// The rows of each moment, in the order of time.
-    pub(crate) moments: Vec<(Timestamp, Vec<Row>)>,
+    /// The samples that may be stored.
+    pub(crate) samples: Gathered,
+    /// What is said of families, by their names. Version 2.0 says it with every series; it is
+    /// listened to when the series is new.
+    pub(crate) metadata: Vec<(String, Metadata)>,
     /// What cannot be stored whatever the store says.
     pub(crate) refused: Refused,
 }
 
 /// Samples that were refused, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Refused(BTreeMap<&'static str, u64>);
+pub(crate) struct Refused {
+    reasons: BTreeMap<Refusal, u64>,
+    /// Name of the first native histogram.
+    histogram: Option<String>,
+}
 
 impl Refused {
-    pub(super) fn add(&mut self, reason: &'static str, samples: u64) {
+    pub(super) fn add(&mut self, reason: Refusal, samples: u64) {
         if samples > 0 {
-            *self.0.entry(reason).or_default() += samples;
+            *self.reasons.entry(reason).or_default() += samples;
         }
     }
 
     pub(crate) fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.reasons.values().sum()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.0.iter().map(|(reason, samples)| (*reason, *samples))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Refusal, u64)> + '_ {
+        self.reasons.iter().map(|(reason, samples)| (*reason, *samples))
     }
 }
 
@@ -94,31 +88,14 @@ impl fmt::Display for Refused {
         for (index, (reason, samples)) in self.iter().enumerate() {
             write!(f, "{} {samples} {reason}", if index == 0 { ":" } else { "," })?;
         }
-        Ok(())
-    }
-}
-
-/// Reads a body.
-///
-/// # Errors
-/// [`ApiError::BadRequest`]: it is not what the headers promise. [`ApiError::TooLarge`]: it is
-/// beyond a limit.
-pub(crate) fn decode(body: &[u8]) -> Result<Pushed, ApiError> {
-    let mut series = SeriesOf(decompress(body)?);
-    let mut gathered = Gathered::default();
-    while let Some(encoded) = series.next()? {
-        let bytes = encoded.len();
-        if bytes > SERIES_BYTES_MAX {
-            return too_large(format_args!("{bytes} bytes of one series"), SERIES_BYTES_MAX);
+        match &self.histogram {
+            Some(name) => write!(f, "; native histograms are not stored, the first is {name:?}"),
+            None => Ok(()),
         }
-        let one = WireSeries::decode(encoded)
-            .map_err(|error| bad(format_args!("a series cannot be decoded: {error}")))?;
-        gathered.add(&one)?;
     }
-    Ok(gathered.into_pushed())
 }
 
-fn bad(what: fmt::Arguments<'_>) -> ApiError {
+pub(super) fn bad(what: fmt::Arguments<'_>) -> ApiError {
     ApiError::BadRequest(format!("not a remote write: {what}\n"))
 }
 
@@ -126,151 +103,398 @@ fn too_large<T>(what: fmt::Arguments<'_>, max: usize) -> Result<T, ApiError> {
     Err(ApiError::TooLarge(format!("the remote write is too large: {what}, at most {max}\n")))
 }
 
-fn decompress(body: &[u8]) -> Result<Bytes, ApiError> {
+/// Decompresses a body.
+///
+/// # Errors
+/// [`ApiError::BadRequest`]: it is no block of snappy. [`ApiError::TooLarge`]: it is beyond a limit.
+pub(crate) fn decompress(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let corrupt = |error| bad(format_args!("the body is not a block of snappy: {error}"));
     let declared = snap::raw::decompress_len(body).map_err(corrupt)?;
     if declared > DECODED_BYTES_MAX {
         return too_large(format_args!("{declared} bytes decompressed"), DECODED_BYTES_MAX);
     }
-    Ok(snap::raw::Decoder::new().decompress_vec(body).map_err(corrupt)?.into())
+    snap::raw::Decoder::new().decompress_vec(body).map_err(corrupt)
 }
 
-/// The series of a `WriteRequest`, still encoded; its other fields (metadata) are skipped.
-struct SeriesOf(Bytes);
-
-impl SeriesOf {
-    const SERIES: usize = 1;
-
-    fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
-        let cut_off = || bad(format_args!("it ends in the middle of a field"));
-        while self.0.has_remaining() {
-            let field = self.varint()?;
-            let len = match field & 7 {
-                0 => {
-                    self.varint()?;
-                    0
-                }
-                1 => 8,
-                2 => self.varint()?,
-                5 => 4,
-                other => return Err(bad(format_args!("unknown wire type {other}"))),
-            };
-            if len > self.0.len() {
-                return Err(cut_off());
-            }
-            let value = self.0.split_to(len);
-            if field & 7 == 2 && field >> 3 == Self::SERIES {
-                return Ok(Some(value));
-            }
+/// Reads a decompressed body. Its series count as named at `now` in `table`.
+///
+/// # Errors
+/// [`ApiError::BadRequest`]: it is not what the headers promise. [`ApiError::TooLarge`]: it is
+/// beyond a limit.
+pub(crate) fn decode(
+    body: &[u8],
+    version: Version,
+    table: &mut SeriesTable,
+    now: u32,
+) -> Result<Pushed, ApiError> {
+    let symbols = match version {
+        Version::One => Vec::new(),
+        Version::Two => symbols_of(body)?,
+    };
+    let mut request = Request {
+        version,
+        symbols,
+        table,
+        now,
+        pushed: Pushed::default(),
+        series: 0,
+        key: Vec::new(),
+        samples: Vec::new(),
+    };
+    let mut fields = Fields::of(body);
+    while let Some(field) = fields.next()? {
+        let FieldValue::Bytes(bytes) = field.value else { continue };
+        match (version, field.number) {
+            (Version::One, 1) => request.add_series(bytes, Request::read_series_of_1)?,
+            (Version::One, 3) => request.add_metadata(bytes)?,
+            (Version::Two, 5) => request.add_series(bytes, Request::read_series_of_2)?,
+            // Read as what it is not, a body would be acknowledged and lost.
+            (Version::One, 5) => return Err(bad(format_args!("it is one of version 2.0"))),
+            (Version::Two, 1) => return Err(bad(format_args!("it is one of version 1.0"))),
+            _ => {}
         }
-        Ok(None)
     }
-
-    /// Lengths and the keys of fields are the same on the wire.
-    fn varint(&mut self) -> Result<usize, ApiError> {
-        let broken = |error| bad(format_args!("it ends in the middle of a number: {error}"));
-        prost::decode_length_delimiter(&mut self.0).map_err(broken)
-    }
+    Ok(request.pushed)
 }
 
-/// Samples by the number of their set and the number of their name.
-#[derive(Default)]
-struct Gathered {
-    sets: HashMap<Labels, u32>,
-    names: HashMap<Text, u32>,
-    samples: Vec<Gathering>,
+/// The table of symbols, which may stand before or behind those who refer to it.
+fn symbols_of(body: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
+    let (mut fields, mut symbols) = (Fields::of(body), Vec::new());
+    while let Some(field) = fields.next()? {
+        if let (4, FieldValue::Bytes(symbol)) = (field.number, field.value) {
+            if symbols.len() == SYMBOLS_MAX {
+                return too_large(format_args!("more symbols than are taken"), SYMBOLS_MAX);
+            }
+            symbols.push(symbol);
+        }
+    }
+    Ok(symbols)
+}
+
+/// A request that is being read.
+struct Request<'a, 't> {
+    version: Version,
+    symbols: Vec<&'a [u8]>,
+    table: &'t mut SeriesTable,
+    now: u32,
+    pushed: Pushed,
     series: usize,
-    refused: Refused,
+    /// Key and samples of the series that is being read.
+    key: Vec<u8>,
+    samples: Vec<(i64, f64)>,
 }
 
-struct Gathering {
-    at: i64,
-    set: u32,
-    name: u32,
-    value: f64,
+/// What a series has besides its key and its samples.
+#[derive(Default)]
+struct SeriesRest<'a> {
+    histograms: u64,
+    /// Where the key is, if it stands in the series as it is.
+    key: Option<&'a [u8]>,
+    metric_type: MetricType,
+    help: &'a [u8],
+    unit: &'a [u8],
+    /// Why it cannot be stored whatever its labels are.
+    refusal: Option<Refusal>,
 }
 
-impl Gathered {
-    fn add(&mut self, one: &WireSeries) -> Result<(), ApiError> {
+impl<'a> Request<'a, '_> {
+    fn add_series(
+        &mut self,
+        bytes: &'a [u8],
+        read: fn(&mut Self, &'a [u8]) -> Result<SeriesRest<'a>, ApiError>,
+    ) -> Result<(), ApiError> {
+        if bytes.len() > SERIES_BYTES_MAX {
+            return too_large(
+                format_args!("{} bytes of one series", bytes.len()),
+                SERIES_BYTES_MAX,
+            );
+        }
         self.series += 1;
         if self.series > SERIES_MAX {
             return too_large(format_args!("more series than are taken"), SERIES_MAX);
         }
-        if self.samples.len() + one.samples.len() > SAMPLES_MAX {
+        self.key.clear();
+        self.samples.clear();
+        let rest = read(self, bytes)?;
+        if self.pushed.samples.len() + self.samples.len() > SAMPLES_MAX {
             return too_large(format_args!("more samples than are taken"), SAMPLES_MAX);
         }
-        self.refused.add("histogram", one.histograms.len() as u64);
-        if one.samples.is_empty() {
+        let key = rest.key.unwrap_or(&self.key);
+        let refused = &mut self.pushed.refused;
+        if rest.histograms > 0 {
+            refused.add("native_histogram", rest.histograms);
+            if refused.histogram.is_none() {
+                refused.histogram = Some(name_of(key));
+            }
+        }
+        let count = self.samples.len() as u64;
+        if count == 0 {
+            if self.version == Version::Two && rest.histograms == 0 {
+                refused.add("no_samples", 1);
+            }
+            // What the labels of nothing are does not matter, but they must be readable.
+            return meaning(key, rest.metric_type).map(drop);
+        }
+        if let Some(refusal) = rest.refusal {
+            refused.add(refusal, count);
             return Ok(());
         }
-        let (labels, name) = match identify(&one.labels) {
-            Ok(identity) => identity,
-            Err(reason) => {
-                self.refused.add(reason, one.samples.len() as u64);
-                return Ok(());
+        let metadata = &mut self.pushed.metadata;
+        let place = self.table.place(key, self.now, || {
+            let meaning = meaning(key, rest.metric_type)?;
+            if let Ok((_, name, _)) = &meaning
+                && metadata.len() < FAMILIES_MAX
+            {
+                metadata.extend(rest.metadata_of(name));
             }
-        };
-        let next = self.sets.len() as u32;
-        let set = *self.sets.entry(labels).or_insert(next);
-        let next = self.names.len() as u32;
-        let name = *self.names.entry(name).or_insert(next);
-        for sample in &one.samples {
-            match Timestamp::checked_from_millis(sample.at) {
-                Some(_) => {
-                    let WireSample { at, value } = *sample;
-                    self.samples.push(Gathering { at, set, name, value });
+            Ok::<_, ApiError>(meaning)
+        })?;
+        match place {
+            Ok(place) => {
+                for (at, value) in self.samples.drain(..) {
+                    match Timestamp::checked_from_millis(at) {
+                        Some(at) => self.pushed.samples.push(at, place, value),
+                        None => refused.add("time_out_of_range", 1),
+                    }
                 }
-                None => self.refused.add("time_out_of_range", 1),
+            }
+            Err(refusal) => refused.add(refusal, count),
+        }
+        Ok(())
+    }
+
+    /// Labels are the fields 1, samples 2, exemplars 3, which are skipped, histograms 4.
+    fn read_series_of_1(&mut self, bytes: &'a [u8]) -> Result<SeriesRest<'a>, ApiError> {
+        let mut rest = SeriesRest::default();
+        // Labels stand together as a rule; then they are the key where they are.
+        let mut labels = 0..0;
+        let mut fields = Fields::of(bytes);
+        while let Some(field) = fields.next()? {
+            let FieldValue::Bytes(value) = field.value else { continue };
+            match field.number {
+                1 if labels.end == field.start || labels.is_empty() => {
+                    labels.start = if labels.is_empty() { field.start } else { labels.start };
+                    labels.end = field.end;
+                }
+                1 => {
+                    self.key.extend_from_slice(&bytes[labels]);
+                    labels = field.start..field.end;
+                }
+                2 => self.samples.push(sample(value)?),
+                4 => rest.histograms += 1,
+                _ => {}
+            }
+        }
+        if self.key.is_empty() {
+            rest.key = Some(&bytes[labels]);
+        } else {
+            self.key.extend_from_slice(&bytes[labels]);
+        }
+        Ok(rest)
+    }
+
+    /// References to labels are the field 1, samples 2, histograms 3, exemplars 4, metadata 5.
+    fn read_series_of_2(&mut self, bytes: &'a [u8]) -> Result<SeriesRest<'a>, ApiError> {
+        let mut rest = SeriesRest::default();
+        let mut name: Option<Option<&'a [u8]>> = None;
+        let mut fields = Fields::of(bytes);
+        while let Some(field) = fields.next()? {
+            match (field.number, field.value) {
+                (1, FieldValue::Bytes(packed)) => {
+                    for reference in Fields::of(packed).packed() {
+                        self.add_reference(reference?, &mut name, &mut rest);
+                    }
+                }
+                (1, FieldValue::Varint(reference)) => {
+                    self.add_reference(reference, &mut name, &mut rest);
+                }
+                (2, FieldValue::Bytes(value)) => self.samples.push(sample(value)?),
+                (3, FieldValue::Bytes(_)) => rest.histograms += 1,
+                (5, FieldValue::Bytes(metadata)) => self.read_metadata_of_2(metadata, &mut rest)?,
+                _ => {}
+            }
+        }
+        if name.is_some() {
+            // A name without a value.
+            rest.refusal = Some("label_reference");
+        }
+        Ok(rest)
+    }
+
+    /// Adds a label to the key once its name and its value are there.
+    fn add_reference(
+        &mut self,
+        reference: u64,
+        name: &mut Option<Option<&'a [u8]>>,
+        rest: &mut SeriesRest<'a>,
+    ) {
+        let symbol = usize::try_from(reference).ok().and_then(|at| self.symbols.get(at)).copied();
+        match name.take() {
+            None => *name = Some(symbol),
+            Some(own) => match (own, symbol) {
+                (Some(own), Some(value)) => put_label(own, value, &mut self.key),
+                _ => rest.refusal = Some("label_reference"),
+            },
+        }
+    }
+
+    fn read_metadata_of_2(
+        &self,
+        bytes: &'a [u8],
+        rest: &mut SeriesRest<'a>,
+    ) -> Result<(), ApiError> {
+        let mut fields = Fields::of(bytes);
+        while let Some(field) = fields.next()? {
+            let FieldValue::Varint(number) = field.value else { continue };
+            let symbol = || {
+                let at = usize::try_from(number).ok();
+                at.and_then(|at| self.symbols.get(at)).copied().unwrap_or_default()
+            };
+            match field.number {
+                1 => rest.metric_type = MetricType::from_number(number),
+                3 => rest.help = symbol(),
+                4 => rest.unit = symbol(),
+                _ => {}
             }
         }
         Ok(())
     }
 
-    fn into_pushed(mut self) -> Pushed {
-        let mut sets = vec![Labels::new(); self.sets.len()];
-        for (labels, set) in self.sets {
-            sets[set as usize] = labels;
+    /// What version 1.0 says of a family: type 1, name 2, help 4, unit 5.
+    fn add_metadata(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
+        let (mut metric_type, mut texts) = (MetricType::Unknown, [""; 3]);
+        let mut fields = Fields::of(bytes);
+        while let Some(field) = fields.next()? {
+            let place = match field.number {
+                2 => 0,
+                4 => 1,
+                5 => 2,
+                _ => {
+                    if let (1, FieldValue::Varint(number)) = (field.number, field.value) {
+                        metric_type = MetricType::from_number(number);
+                    }
+                    continue;
+                }
+            };
+            if let FieldValue::Bytes(text) = field.value {
+                texts[place] = std::str::from_utf8(text).unwrap_or_default();
+            }
         }
-        let mut names = vec![Text::default(); self.names.len()];
-        for (name, number) in self.names {
-            names[number as usize] = name;
+        let [family, help, unit] = texts;
+        if !family.is_empty() && self.pushed.metadata.len() < FAMILIES_MAX {
+            let metadata = Metadata::new(metric_type, help, unit);
+            self.pushed.metadata.push((family.to_owned(), metadata));
         }
-        let place = |sample: &Gathering| (sample.at, sample.set, sample.name);
-        // Stable: of two samples of one series and moment the later one stays the later one.
-        self.samples.sort_by_key(place);
-        let mut moments = Vec::new();
-        for of_moment in self.samples.chunk_by(|a, b| a.at == b.at) {
-            let rows = of_moment.chunk_by(|a, b| a.set == b.set).map(|of_set| {
-                let cells = of_set.chunk_by(|a, b| a.name == b.name).filter_map(<[_]>::last);
-                let cells = cells.map(|sample| {
-                    // What it means is in the metadata, which remote write 1.0 sends apart.
-                    let value = MetricValue::gauge(sample.value);
-                    (names[sample.name as usize].clone(), value)
-                });
-                Row { labels: sets[of_set[0].set as usize].clone(), cells: cells.collect() }
-            });
-            moments.push((Timestamp::from_millis(of_moment[0].at), rows.collect()));
-        }
-        Pushed { moments, refused: self.refused }
+        Ok(())
     }
 }
 
-/// The labels of a series' set, and its name; else why it cannot be stored.
-fn identify(labels: &[WireLabel]) -> Result<(Labels, Text), &'static str> {
-    fn utf8(bytes: &Bytes) -> Result<&str, &'static str> {
-        std::str::from_utf8(bytes).map_err(|_| "label_not_utf8")
+impl SeriesRest<'_> {
+    /// What the series says of its family, if it says something.
+    fn metadata_of(&self, name: &str) -> Option<(String, Metadata)> {
+        let is_silent = self.metric_type == MetricType::Unknown && self.help.is_empty();
+        if is_silent && self.unit.is_empty() {
+            return None;
+        }
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        let metadata = Metadata::new(self.metric_type, text(self.help), text(self.unit));
+        Some((self.metric_type.family_of(name).to_owned(), metadata))
     }
-    let mut name = None;
-    let mut pairs = Vec::with_capacity(labels.len());
-    for label in labels {
-        let (is_name, value) = (label.name == NAME, utf8(&label.value)?);
-        match utf8(&label.name)? {
+}
+
+/// Time in milliseconds and value of a sample, both zero unless they are there.
+fn sample(bytes: &[u8]) -> Result<(i64, f64), ApiError> {
+    let (mut at, mut value) = (0, 0.0);
+    let mut fields = Fields::of(bytes);
+    while let Some(field) = fields.next()? {
+        match (field.number, field.value) {
+            (1, FieldValue::Fixed64(bits)) => value = f64::from_bits(bits),
+            (2, FieldValue::Varint(millis)) => at = millis.cast_signed(),
+            (1 | 2, _) => return Err(bad(format_args!("a sample has a field of another type"))),
+            _ => {}
+        }
+    }
+    Ok((at, value))
+}
+
+/// Appends a label as version 1.0 encodes it.
+fn put_label(name: &[u8], value: &[u8], to: &mut Vec<u8>) {
+    let len = |text: &[u8]| 1 + varint_len(text.len()) + text.len();
+    to.push(0x0a);
+    put_varint(len(name) + len(value), to);
+    for (field, text) in [(0x0a, name), (0x12, value)] {
+        to.push(field);
+        put_varint(text.len(), to);
+        to.extend_from_slice(text);
+    }
+}
+
+fn varint_len(number: usize) -> usize {
+    (number.max(1).ilog2() as usize) / 7 + 1
+}
+
+fn put_varint(mut number: usize, to: &mut Vec<u8>) {
+    while number > 0x7f {
+        to.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push(number as u8);
+}
+
+/// The labels of a key: names and values that need not be UTF-8.
+fn labels_of(key: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), ApiError>> {
+    let mut labels = Fields::of(key);
+    std::iter::from_fn(move || {
+        let label = match labels.next() {
+            Ok(field) => field?,
+            Err(error) => return Some(Err(error)),
+        };
+        let FieldValue::Bytes(bytes) = label.value else { return None };
+        let (mut fields, mut texts) = (Fields::of(bytes), [&[][..]; 2]);
+        loop {
+            match fields.next() {
+                Ok(Some(field)) => {
+                    if let (number @ (1 | 2), FieldValue::Bytes(text)) = (field.number, field.value)
+                    {
+                        texts[number as usize - 1] = text;
+                    }
+                }
+                Ok(None) => return Some(Ok((texts[0], texts[1]))),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    })
+}
+
+/// The name of a series, for messages.
+fn name_of(key: &[u8]) -> String {
+    let mut labels = labels_of(key).map_while(Result::ok);
+    let name = labels.find(|(name, _)| *name == NAME.as_bytes()).map(|(_, value)| value);
+    String::from_utf8_lossy(name.unwrap_or_default()).chars().take(200).collect()
+}
+
+/// What a key means: the labels of a series' set, its name and its kind; else why it cannot be
+/// stored.
+fn meaning(key: &[u8], metric_type: MetricType) -> Result<Result<Meaning, Refusal>, ApiError> {
+    let labels: Vec<(&[u8], &[u8])> = labels_of(key).collect::<Result<_, _>>()?;
+    Ok(identify(&labels).map(|(labels, name)| {
+        let kind = metric_type.kind_of(&name);
+        (labels.into_iter().map(|label| (label.name, label.value)).collect(), name, kind)
+    }))
+}
+
+/// The labels of a series' set, and its name; else why it cannot be stored.
+fn identify(labels: &[(&[u8], &[u8])]) -> Result<(Vec<Label>, Text), Refusal> {
+    let utf8 = |bytes| std::str::from_utf8(bytes).map_err(|_| "label_not_utf8");
+    let mut pairs: Vec<Label> = Vec::with_capacity(labels.len());
+    let mut name: Option<Text> = None;
+    for (label, value) in labels {
+        let value = utf8(value)?;
+        match utf8(label)? {
             "" => return Err("label_name"),
             key::LABELED => return Err("reserved_name"),
-            _ if is_name && name.replace(Text::from(value)).is_some() => {
-                return Err("duplicate_label");
-            }
-            _ if is_name => {}
+            NAME if name.replace(Text::from(value)).is_some() => return Err("duplicate_label"),
+            NAME => {}
             own => pairs.push(Label { name: own.into(), value: value.into() }),
         }
     }
@@ -283,28 +507,42 @@ fn identify(labels: &[WireLabel]) -> Result<(Labels, Text), &'static str> {
         return Err("reserved_name");
     }
     // To Prometheus a label with an empty value is none.
-    let pairs = pairs.into_iter().filter(|label| !label.value.is_empty());
-    Ok((pairs.map(|label| (label.name, label.value)).collect(), name))
+    pairs.retain(|label| !label.value.is_empty());
+    Ok((pairs, name))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use prost::Message;
+
     use super::*;
 
-    fn label(name: &str, value: &str) -> WireLabel {
-        let copy = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        WireLabel { name: copy(name), value: copy(value) }
+    #[derive(Clone, PartialEq, Message)]
+    struct WireSeries {
+        #[prost(message, repeated, tag = "1")]
+        labels: Vec<WireLabel>,
+        #[prost(message, repeated, tag = "2")]
+        samples: Vec<WireSample>,
+        #[prost(bytes = "vec", repeated, tag = "4")]
+        histograms: Vec<Vec<u8>>,
     }
 
-    fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> WireSeries {
-        WireSeries {
-            labels: labels.iter().map(|(name, value)| label(name, value)).collect(),
-            samples: samples
-                .iter()
-                .map(|(at, value)| WireSample { at: *at, value: *value })
-                .collect(),
-            histograms: Vec::new(),
-        }
+    #[derive(Clone, PartialEq, Message)]
+    struct WireLabel {
+        #[prost(bytes = "vec", tag = "1")]
+        name: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        value: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct WireSample {
+        #[prost(double, tag = "1")]
+        value: f64,
+        #[prost(int64, tag = "2")]
+        at: i64,
     }
 
     /// The whole message, as a sender declares it.
@@ -312,37 +550,117 @@ mod tests {
     struct WireRequest {
         #[prost(message, repeated, tag = "1")]
         series: Vec<WireSeries>,
-        #[prost(bytes = "vec", repeated, tag = "3")]
-        metadata: Vec<Vec<u8>>,
+        #[prost(message, repeated, tag = "3")]
+        metadata: Vec<WireMetadata>,
         #[prost(fixed64, tag = "9")]
         unknown: u64,
     }
 
+    #[derive(Clone, PartialEq, Message)]
+    struct WireMetadata {
+        #[prost(uint64, tag = "1")]
+        metric_type: u64,
+        #[prost(string, tag = "2")]
+        family: String,
+        #[prost(string, tag = "4")]
+        help: String,
+        #[prost(string, tag = "5")]
+        unit: String,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct WireRequest2 {
+        #[prost(string, repeated, tag = "4")]
+        symbols: Vec<String>,
+        #[prost(message, repeated, tag = "5")]
+        series: Vec<WireSeries2>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct WireSeries2 {
+        #[prost(uint32, repeated, tag = "1")]
+        references: Vec<u32>,
+        #[prost(message, repeated, tag = "2")]
+        samples: Vec<WireSample>,
+        #[prost(bytes = "vec", repeated, tag = "3")]
+        histograms: Vec<Vec<u8>>,
+        #[prost(message, optional, tag = "5")]
+        metadata: Option<WireMetadata2>,
+        #[prost(int64, tag = "6")]
+        created: i64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct WireMetadata2 {
+        #[prost(uint64, tag = "1")]
+        metric_type: u64,
+        #[prost(uint32, tag = "3")]
+        help: u32,
+        #[prost(uint32, tag = "4")]
+        unit: u32,
+    }
+
+    fn label(name: &str, value: &str) -> WireLabel {
+        WireLabel { name: name.into(), value: value.into() }
+    }
+
+    fn wire_samples(samples: &[(i64, f64)]) -> Vec<WireSample> {
+        samples.iter().map(|(at, value)| WireSample { at: *at, value: *value }).collect()
+    }
+
+    fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> WireSeries {
+        WireSeries {
+            labels: labels.iter().map(|(name, value)| label(name, value)).collect(),
+            samples: wire_samples(samples),
+            histograms: Vec::new(),
+        }
+    }
+
+    fn series_2(references: &[u32], samples: &[(i64, f64)]) -> WireSeries2 {
+        let (references, samples) = (references.to_vec(), wire_samples(samples));
+        WireSeries2 { references, samples, created: 7, ..WireSeries2::default() }
+    }
+
     fn body(series: Vec<WireSeries>) -> Vec<u8> {
-        let request = WireRequest { series, metadata: vec![vec![8, 1]], unknown: 7 };
-        compress(&request.encode_to_vec())
+        let metadata = vec![WireMetadata { metric_type: 1, ..WireMetadata::default() }];
+        compress(&WireRequest { series, metadata, unknown: 7 }.encode_to_vec())
     }
 
     fn compress(bytes: &[u8]) -> Vec<u8> {
         snap::raw::Encoder::new().compress_vec(bytes).unwrap()
     }
 
+    fn read(block: &[u8], version: Version) -> Result<(Pushed, SeriesTable), ApiError> {
+        let mut table = SeriesTable::new();
+        let pushed = super::decode(&decompress(block)?, version, &mut table, 1)?;
+        Ok((pushed, table))
+    }
+
+    fn decode(block: &[u8]) -> Result<(Pushed, SeriesTable), ApiError> {
+        read(block, Version::One)
+    }
+
+    fn decode_2(request: &WireRequest2) -> Result<(Pushed, SeriesTable), ApiError> {
+        read(&compress(&request.encode_to_vec()), Version::Two)
+    }
+
     /// The rows as text, values by their bits.
-    fn shown(pushed: &Pushed) -> Vec<String> {
-        let rows =
-            pushed.moments.iter().flat_map(|(at, rows)| rows.iter().map(move |row| (at, row)));
-        let shown = rows.map(|(at, row)| {
-            let cells = row
-                .cells
-                .iter()
-                .map(|(name, metric)| format!("{name}={:016x}", metric.value.as_f64().to_bits()));
-            format!("{} {} {}", at.as_millis(), row.labels, cells.collect::<Vec<_>>().join(" "))
+    fn shown((pushed, table): &(Pushed, SeriesTable)) -> Vec<String> {
+        let mut rows: BTreeMap<(i64, u32), BTreeMap<u16, String>> = BTreeMap::new();
+        for (at, place, value) in pushed.samples.iter() {
+            let cell = format!("{}={:016x}", table.column(place).0, value.to_bits());
+            rows.entry((at.as_millis(), place.set)).or_default().insert(place.column, cell);
+        }
+        let shown = rows.iter().map(|((at, set), cells)| {
+            let cells: Vec<&str> = cells.values().map(String::as_str).collect();
+            format!("{at} {} {}", table.labels(*set), cells.join(" "))
         });
         shown.collect()
     }
 
-    fn status(outcome: Result<Pushed, ApiError>) -> u16 {
-        outcome.expect_err("this should be refused").into_response().status().as_u16()
+    fn status<T>(outcome: Result<T, ApiError>) -> u16 {
+        let refused = outcome.err().expect("this should be refused");
+        refused.into_response().status().as_u16()
     }
 
     #[test]
@@ -363,7 +681,7 @@ mod tests {
                 "2 {job=\"x\"} b=7ff0000000000002 a=4000000000000000",
             ]
         );
-        assert_eq!(pushed.refused.total(), 0);
+        assert_eq!(pushed.0.refused.total(), 0);
     }
 
     #[test]
@@ -380,9 +698,9 @@ mod tests {
     #[test]
     fn a_bad_series_costs_itself_and_is_counted() {
         let mut bytes = series(&[("__name__", "m"), ("x", "?")], &[(1, 1.0)]);
-        bytes.labels[1].value = Bytes::from_static(b"\xff");
+        bytes.labels[1].value = vec![0xff];
         let mut histogram = series(&[("__name__", "h")], &[]);
-        histogram.histograms.push(Bytes::new());
+        histogram.histograms.push(Vec::new());
         let good = series(&[("__name__", "m")], &[(1, 1.0), (i64::MAX, 1.0)]);
         let pushed = decode(&body(vec![
             bytes,
@@ -399,10 +717,124 @@ mod tests {
         .unwrap();
         assert_eq!(shown(&pushed), ["1 {} m=3ff0000000000000"]);
         assert_eq!(
-            pushed.refused.to_string(),
-            "11 samples: 2 duplicate_label, 1 histogram, 1 label_name, 1 label_not_utf8, \
-             3 no_name, 2 reserved_name, 1 time_out_of_range"
+            pushed.0.refused.to_string(),
+            "11 samples: 2 duplicate_label, 1 label_name, 1 label_not_utf8, 1 native_histogram, \
+             3 no_name, 2 reserved_name, 1 time_out_of_range; native histograms are not stored, \
+             the first is \"h\""
         );
+    }
+
+    #[test]
+    fn a_series_that_was_pushed_before_is_known_in_both_versions() {
+        let mut table = SeriesTable::new();
+        let labels = [("__name__", "up"), ("job", "x")];
+        let one =
+            WireRequest { series: vec![series(&labels, &[(1, 1.0)])], ..WireRequest::default() };
+        let two = WireRequest2 {
+            symbols: ["", "job", "x", "up", "__name__"].map(str::to_owned).to_vec(),
+            series: vec![series_2(&[4, 3, 1, 2], &[(2, 2.0)])],
+        };
+        for (encoded, version) in
+            [(one.encode_to_vec(), Version::One), (two.encode_to_vec(), Version::Two)]
+        {
+            let pushed = super::decode(&encoded, version, &mut table, 1).unwrap();
+            assert_eq!((pushed.samples.len(), table.len()), (1, 1), "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_of_the_other_version_is_refused_rather_than_lost() {
+        let one = body(vec![series(&[("__name__", "m")], &[(1, 1.0)])]);
+        assert_eq!(status(read(&one, Version::Two)), 400);
+        let symbols = ["", "__name__", "m"].map(str::to_owned).to_vec();
+        let two = WireRequest2 { symbols, series: vec![series_2(&[1, 2], &[(1, 1.0)])] };
+        assert_eq!(status(read(&compress(&two.encode_to_vec()), Version::One)), 400);
+    }
+
+    #[test]
+    fn labels_that_do_not_stand_together_are_those_of_one_series() {
+        let apart = |parts: &[WireSeries]| {
+            let one: Vec<u8> = parts.iter().flat_map(Message::encode_to_vec).collect();
+            [&[0x0a, one.len() as u8], &one[..]].concat()
+        };
+        let parts = [
+            series(&[("__name__", "m")], &[(1, 1.0)]),
+            series(&[("a", "1"), ("b", "2")], &[(2, 2.0)]),
+            series(&[("c", "3")], &[]),
+        ];
+        let read = decode(&compress(&apart(&parts))).unwrap();
+        let labels = r#"{a="1", b="2", c="3"}"#;
+        assert_eq!(
+            shown(&read),
+            [format!("1 {labels} m=3ff0000000000000"), format!("2 {labels} m=4000000000000000")]
+        );
+    }
+
+    #[test]
+    fn symbols_of_version_2_become_labels_and_metadata_gives_the_kind() {
+        let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+        let mut counter = series_2(&[1, 2, 3, 4], &[(1, 1.0), (2, stale)]);
+        counter.metadata = Some(WireMetadata2 { metric_type: 1, help: 5, unit: 6 });
+        let request = WireRequest2 {
+            symbols: ["", "__name__", "a_total", "job", "x", "All of it.", "bytes"]
+                .map(str::to_owned)
+                .to_vec(),
+            series: vec![counter, series_2(&[3, 0, 1, 6], &[(1, -0.5)])],
+        };
+        let read = decode_2(&request).unwrap();
+        assert_eq!(
+            shown(&read),
+            [
+                r#"1 {job="x"} a_total=3ff0000000000000"#,
+                "1 {} bytes=bfe0000000000000",
+                r#"2 {job="x"} a_total=7ff0000000000002"#,
+            ]
+        );
+        let (pushed, table) = read;
+        let kinds: Vec<_> =
+            pushed.samples.iter().map(|(_, place, _)| table.column(place).1.as_str()).collect();
+        assert_eq!(kinds, ["cumulative", "cumulative", "gauge"]);
+        let metadata = Metadata::new(MetricType::Counter, "All of it.", "bytes");
+        assert_eq!(pushed.metadata, [("a_total".to_owned(), metadata)]);
+        assert_eq!(pushed.refused.total(), 0);
+    }
+
+    #[test]
+    fn references_of_version_2_that_lead_nowhere_cost_their_series() {
+        let mut histogram = series_2(&[1, 2], &[]);
+        histogram.histograms.push(vec![8, 1]);
+        let request = WireRequest2 {
+            symbols: ["", "__name__", "m", "job", "x"].map(str::to_owned).to_vec(),
+            series: vec![
+                series_2(&[1, 2, 3, 4], &[(1, 1.0)]),
+                series_2(&[1, 2, 3], &[(1, 1.0)]),
+                series_2(&[1, 5], &[(1, 1.0), (2, 1.0)]),
+                series_2(&[1, u32::MAX], &[(1, 1.0)]),
+                series_2(&[1, 2], &[]),
+                histogram,
+            ],
+        };
+        let read = decode_2(&request).unwrap();
+        assert_eq!(shown(&read), [r#"1 {job="x"} m=3ff0000000000000"#]);
+        assert_eq!(
+            read.0.refused.to_string(),
+            "6 samples: 4 label_reference, 1 native_histogram, 1 no_samples; native histograms are \
+             not stored, the first is \"m\""
+        );
+    }
+
+    #[test]
+    fn metadata_of_version_1_is_that_of_families() {
+        let metadata = WireMetadata {
+            metric_type: 3,
+            family: "h".to_owned(),
+            help: "How long.".to_owned(),
+            unit: "seconds".to_owned(),
+        };
+        let request = WireRequest { metadata: vec![metadata], ..WireRequest::default() };
+        let (pushed, _) = decode(&compress(&request.encode_to_vec())).unwrap();
+        let expected = Metadata::new(MetricType::Histogram, "How long.", "seconds");
+        assert_eq!(pushed.metadata, [("h".to_owned(), expected)]);
     }
 
     #[test]

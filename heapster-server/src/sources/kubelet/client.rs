@@ -224,7 +224,7 @@ impl KubeletClient {
     fn token_for(&self, uri: &Uri) -> Option<&Token> {
         let is_https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let is_allowed = match self.options.tls.trust {
-            Trust::Authorities(_) | Trust::AnyoneByChoice => is_https,
+            Trust::Authorities(_) | Trust::System | Trust::AnyoneByChoice => is_https,
             Trust::AnyoneWithoutToken => false,
         };
         self.options.token.as_ref().filter(|_| is_allowed)

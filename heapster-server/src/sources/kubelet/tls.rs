@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hyper_rustls::ConfigBuilderExt;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -58,13 +59,15 @@ impl fmt::Debug for Pem {
 pub enum Trust {
     /// Those of these authorities, for the address that was dialled.
     Authorities(Pem),
+    /// Those of the authorities that the system trusts, for the address that was dialled.
+    System,
     /// Anybody's, because nobody said whom to trust. No bearer token is shown.
     AnyoneWithoutToken,
     /// Anybody's, because the operator said so. A bearer token is shown.
     AnyoneByChoice,
 }
 
-/// What TLS connections to kubelets are made with.
+/// What TLS connections to kubelets and other targets are made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSetup {
     /// Whose certificates are accepted.
@@ -91,6 +94,9 @@ pub enum TlsError {
         /// What was looked for.
         what: &'static str,
     },
+    /// The system has no authorities.
+    #[error("could not read the authorities of the system")]
+    System(#[source] std::io::Error),
     /// The TLS library refused the certificates or the key.
     #[error("the certificates or the key are not usable")]
     Refused(#[from] rustls::Error),
@@ -98,37 +104,47 @@ pub enum TlsError {
 
 /// The bytes a [`TlsSetup`] refers to at one moment; equal when nothing changed.
 #[derive(PartialEq, Eq)]
-pub(super) struct Material {
-    authorities: Option<Vec<u8>>,
+pub(in crate::sources) struct Material {
+    trusted: Trusted,
     identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
+/// Whose certificates are accepted, with the bytes that say it.
+#[derive(PartialEq, Eq)]
+enum Trusted {
+    Authorities(Vec<u8>),
+    System,
+    Anyone,
+}
+
 impl Material {
-    pub(super) fn read(setup: &TlsSetup) -> Result<Self, TlsError> {
-        let authorities = match &setup.trust {
-            Trust::Authorities(pem) => Some(pem.read()?),
-            Trust::AnyoneWithoutToken | Trust::AnyoneByChoice => None,
+    pub(in crate::sources) fn read(setup: &TlsSetup) -> Result<Self, TlsError> {
+        let trusted = match &setup.trust {
+            Trust::Authorities(pem) => Trusted::Authorities(pem.read()?),
+            Trust::System => Trusted::System,
+            Trust::AnyoneWithoutToken | Trust::AnyoneByChoice => Trusted::Anyone,
         };
         let identity = match &setup.identity {
             Some((chain, key)) => Some((chain.read()?, key.read()?)),
             None => None,
         };
-        Ok(Self { authorities, identity })
+        Ok(Self { trusted, identity })
     }
 
-    pub(super) fn config(&self) -> Result<ClientConfig, TlsError> {
+    pub(in crate::sources) fn config(&self) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?;
-        let builder = match &self.authorities {
-            Some(pem) => {
+        let builder = match &self.trusted {
+            Trusted::Authorities(pem) => {
                 let mut roots = RootCertStore::empty();
                 for authority in certificates(pem)? {
                     roots.add(authority)?;
                 }
                 builder.with_root_certificates(roots)
             }
-            None => builder
+            Trusted::System => builder.with_native_roots().map_err(TlsError::System)?,
+            Trusted::Anyone => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(AcceptAnyone(provider))),
         };

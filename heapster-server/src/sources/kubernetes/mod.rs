@@ -98,7 +98,7 @@ pub async fn connect(
     let token = api_server::kubelet_token(&config, &clock)?;
     if options.access.scheme == Scheme::Https && token.is_some() {
         match tls.trust {
-            Trust::Authorities(_) => {}
+            Trust::Authorities(_) | Trust::System => {}
             Trust::AnyoneByChoice => tracing::warn!(
                 "kubeletInsecureTls: the token is shown to whoever answers at a node's address"
             ),
