@@ -29,7 +29,7 @@ pub(crate) use clock_cache::ClockCache;
 pub(crate) use label_reader::LabelReader;
 pub(crate) use read::GroupColumn;
 pub(crate) use reader::{EncodedGroup, RowGroup, Segment};
-pub(crate) use reseal::{reseal_frame, reseal_groups};
+pub(crate) use reseal::{fold, reseal_groups, unfold};
 pub(crate) use rows::GroupReader;
 pub(crate) use select::{Found, Hidden};
 pub(crate) use writer::SegmentWriter;
