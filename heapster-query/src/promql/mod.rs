@@ -13,9 +13,12 @@
 //! * Integers stay exact as long as nothing but their differences, sums and extremes is asked for.
 //! * Time comes from the caller ([`Control::elapsed`]), data from the port, and nothing is logged.
 
+use std::time::Duration;
+
 use heapster_core::Matcher;
 
 mod annotations;
+mod browse;
 mod engine;
 mod eval;
 mod functions;
@@ -52,6 +55,21 @@ pub fn format(query: &str) -> Result<String, ParseError> {
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     let selector = language::parse_selector(text)?;
     Ok(selector.conditions.into_iter().map(|one| one.matcher).collect())
+}
+
+/// The conditions of a bare selector such as `up{job="a"}`, as `match[]` holds one; one on the name has
+/// the label `__name__`.
+///
+/// # Errors
+/// [`ParseError`] when the text is anything else.
+pub fn selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    let conditions = language::parse_selector(text)?.conditions;
+    Ok(conditions.into_iter().map(|one| one.matcher).collect())
+}
+
+/// A duration as the language writes one, such as `1h30m`; `None` when the text is none.
+pub fn duration(text: &str) -> Option<Duration> {
+    language::parse_duration(text).map(|millis| Duration::from_millis(millis.unsigned_abs()))
 }
 
 /// The selectors of a query, in the order in which they are written: the series it may look at.

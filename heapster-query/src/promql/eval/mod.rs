@@ -16,13 +16,14 @@ mod source;
 mod table;
 mod window;
 
+use heapster_core::Labels;
 use heapster_core::storage::Snapshot;
 
 use super::annotations::Annotations;
 use super::functions;
 use super::grid::{ABSENT, Grid, is_present};
 use super::meter::Meter;
-use super::plan::{Scalar, Vector, Window};
+use super::plan::{Scalar, Select, Vector, Window};
 use super::vocabulary::Vocabulary;
 use crate::error::QueryError;
 pub(super) use table::Table;
@@ -90,6 +91,22 @@ impl<'a> Evaluator<'a> {
     /// All series of a vector.
     pub fn table(&self, vector: &Vector, grid: Grid) -> Result<Table<'a>, QueryError> {
         self.pipeline(vector, grid)?.into_table()
+    }
+
+    /// Labels of the series of a selector in a range of time, both ends included, in no order.
+    pub fn labels(
+        &self,
+        select: &Select,
+        first_ms: i64,
+        last_ms: i64,
+    ) -> Result<Vec<Labels>, QueryError> {
+        let found = source::find(self, select, first_ms, last_ms)?.list;
+        let mut labels = Vec::with_capacity(found.len());
+        for block in found.chunks(1024) {
+            self.meter.check()?;
+            labels.extend(block.iter().map(|source| source.key().to_labels()));
+        }
+        Ok(labels)
     }
 
     /// The samples of one window of each series: the answer to a query for a range vector.

@@ -88,7 +88,7 @@ pub(super) enum Vector {
 }
 
 /// Series by matchers, at a distance from the moment of evaluation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Select {
     /// The one name they have, when it is fixed.
     pub name: Option<Text>,
