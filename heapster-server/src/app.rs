@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::api::prometheus::{PrometheusOptions, PrometheusState};
 use crate::api::{self, ApiOptions, ApiState};
 use crate::cli::Config;
 use crate::collector::{self, Collector, StopLimits};
@@ -310,7 +311,7 @@ impl App {
             };
             Collector::start(parts, pace)
         });
-        let (metadata, targets) = (Arc::default(), Arc::default());
+        let (metadata, targets) = (Arc::new(MetadataRegistry::with_catalogue()), Arc::default());
         let parts = prometheus::Parts {
             intake: Arc::clone(&intake),
             metadata: Arc::clone(&metadata),
@@ -792,6 +793,7 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     }
     let (targets, metadata) = (Arc::clone(&app.targets), Arc::clone(&app.metadata));
     api::targets::add_routes(&mut router, targets, metadata);
+    api::prometheus::add_routes(&mut router, prometheus(config, &app));
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
     let server = tokio::spawn(http::serve(listener, Arc::new(router), limits, closing));
@@ -817,6 +819,27 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     .await?;
     info!("stopped; everything is stored");
     Ok(())
+}
+
+/// What the API of Prometheus answers from.
+fn prometheus(config: &Config, app: &App) -> PrometheusState {
+    let retention = config.flags.iter().find(|(name, _)| name == "retention");
+    let retention = match config.retention {
+        None => "forever".to_owned(),
+        Some(_) => retention.map(|(_, value)| value.clone()).unwrap_or_default(),
+    };
+    PrometheusState {
+        store: Arc::clone(&app.store),
+        intake: Arc::clone(&app.intake),
+        clock: Arc::clone(&app.clock),
+        options: PrometheusOptions {
+            limits: config.query_limits,
+            lookback: config.query_lookback,
+            queries_max: config.queries_max,
+            flags: config.flags.clone(),
+            retention,
+        },
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), AppError> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use heapster_core::{MetricKind, Text};
+use heapster_core::{MetricKind, Text, catalogue};
 use parking_lot::Mutex;
 
 /// Families that are remembered at most; what is said of further ones is not.
@@ -140,6 +140,20 @@ pub struct MetadataRegistry {
 }
 
 impl MetadataRegistry {
+    /// One that knows what the catalogue says of Heapster's own metrics.
+    pub fn with_catalogue() -> Self {
+        let registry = Self::default();
+        for known in catalogue::all() {
+            let metric_type = match known.kind {
+                MetricKind::Cumulative => MetricType::Counter,
+                _ => MetricType::Gauge,
+            };
+            let said = Metadata::new(metric_type, known.description, known.unit.as_str());
+            registry.note(known.name, said);
+        }
+        registry
+    }
+
     /// Remembers what is said of a family.
     pub fn note(&self, family: &str, metadata: Metadata) {
         if family.is_empty() || family.len() > NAME_BYTES_MAX {
