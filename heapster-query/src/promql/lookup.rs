@@ -204,16 +204,16 @@ mod tests {
 
     #[test]
     fn series_are_found_under_the_names_that_queries_know() {
-        check("up", &[r#"{__name__="up",job="a"}"#, r#"{__name__="up",job="b"}"#]);
-        check(r#"{__name__=~"u.*",job!="a"}"#, &[r#"{__name__="up",job="b"}"#]);
+        check("up", &[r#"{__name__="up", job="a"}"#, r#"{__name__="up", job="b"}"#]);
+        check(r#"{__name__=~"u.*",job!="a"}"#, &[r#"{__name__="up", job="b"}"#]);
         check(
             r#"container_memory_usage_bytes{namespace="shop"}"#,
-            &[r#"{__name__="container_memory_usage_bytes",namespace="shop",pod="web"}"#],
+            &[r#"{__name__="container_memory_usage_bytes", namespace="shop", pod="web"}"#],
         );
         check(
             "memory_usage",
             &[concat!(
-                r#"{__name__="memory_usage",namespace_name="shop",pod_name="web","#,
+                r#"{__name__="memory_usage", namespace_name="shop", pod_name="web", "#,
                 r#"type="pod_container"}"#
             )],
         );

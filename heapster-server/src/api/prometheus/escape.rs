@@ -41,7 +41,7 @@ mod tests {
             ("U__job", "job"),
             ("U__cpu_2f_usage", "cpu/usage"),
             ("U__a__b", "a_b"),
-            ("U_____name____", "__name__"),
+            ("U______name____", "__name__"),
             ("U___1F600_", "😀"),
             ("U__", ""),
             ("U__a_", "U__a_"),

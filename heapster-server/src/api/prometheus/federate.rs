@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_selector_is_written_as_it_was_read() {
-        let text = r#"{"__name__"="cpu/usage","a"!="x\"y\\z","b"=~"c|d","e"!~"\\d+"}"#;
+        let text = r#"{"__name__"="cpu/usage","a"!="x\"y\\z","b"=~"c|d","e"!~"f+"}"#;
         let selector = heapster_query::promql::parse_selector(text).unwrap();
         assert_eq!(written(&selector), text);
     }
