@@ -120,14 +120,14 @@ fn store() -> TempDir {
         for (job, slope) in [("a", 1), ("b", 2)] {
             let value = at * slope;
             csv += &format!(
-                "{at},requests_total,{value},cumulative,\"{{\"\"job\"\":\"\"{job}\"\"}}\"\n"
+                "{at}000,requests_total,{value},cumulative,\"{{\"\"job\"\":\"\"{job}\"\"}}\"\n"
             );
         }
         let labels = concat!(
             "{\"\"type\"\":\"\"pod_container\"\",\"\"namespace_name\"\":\"\"shop\"\",",
             "\"\"pod_name\"\":\"\"web-1\"\",\"\"container_name\"\":\"\"app\"\"}"
         );
-        csv += &format!("{at},memory/usage,{},gauge,\"{labels}\"\n", 1000 + at);
+        csv += &format!("{at}000,memory/usage,{},gauge,\"{labels}\"\n", 1000 + at);
     }
     import(dir.path(), &csv);
     dir
@@ -301,7 +301,8 @@ const LONG: &str = "count_over_time(sum(rate(requests_total[10m]))[30d:10ms])";
 #[test]
 fn a_query_ends_with_its_time() {
     let dir = store();
-    let server = Server::start(dir.path(), &[]);
+    let flags = ["--query-max-samples=1000000000000", "--query-memory-max=64GiB"];
+    let server = Server::start(dir.path(), &flags);
     let target = format!("/api/v1/query?time=600&timeout=50ms&query={}", escaped(LONG));
     let answer = get(&server, &target);
     let (status, json) = (answer.status, answer.json());
@@ -345,7 +346,7 @@ fn large_answers_are_streamed_and_compressed_whole() {
     let dir = TempDir::new().expect("a directory");
     let mut csv = "time,metric,value,number\n".to_owned();
     for number in 0..200 {
-        csv += &format!("0,wide,{number}.5,{number:03}\n300,wide,{number}.25,{number:03}\n");
+        csv += &format!("0,wide,{number}.5,{number:03}\n300000,wide,{number}.25,{number:03}\n");
     }
     import(dir.path(), &csv);
     let server = Server::start(dir.path(), &[]);
@@ -409,7 +410,7 @@ fn series_labels_and_values_are_listed() {
     for (target, expected) in [
         ("label/job/values", json!(["a", "b"])),
         ("label/U__job/values", json!(["a", "b"])),
-        ("label/U____name____/values?match[]=requests_total", json!(["requests_total"])),
+        ("label/U______name____/values?match[]=requests_total", json!(["requests_total"])),
         ("label/job/values?match[]=requests_total%7Bjob!=%22a%22%7D", json!(["b"])),
         ("label/namespace/values?match[]=container_memory_usage_bytes", json!(["shop"])),
         ("label/none/values", json!([])),
@@ -468,7 +469,7 @@ fn the_newest_samples_are_federated_with_their_times() {
     let now = SystemClock::new().now().as_millis() / 1000;
     let at = now - 60;
     let csv = format!(
-        "time,metric,value,job\n{at},requests,7,a\"b\n{at},cpu/usage,1.5,x\n{},requests,3,old\n",
+        "time,metric,value,job\n{at}000,requests,7,a\"b\n{at}000,cpu/usage,1.5,x\n{}000,requests,3,old\n",
         now - 4_000
     );
     import(dir.path(), &csv.replace("a\"b", "\"a\"\"b\""));
