@@ -36,6 +36,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field; `None` at the end.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, ApiError> {
         if self.at == self.bytes.len() {
             return Ok(None);
@@ -66,6 +67,7 @@ impl<'a> Fields<'a> {
         std::iter::from_fn(move || (self.at < self.bytes.len()).then(|| self.varint()))
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], ApiError> {
         let taken = self.bytes[self.at..].get(..len);
         let taken = taken.ok_or_else(|| bad(format_args!("it ends in the middle of a field")))?;
@@ -73,7 +75,19 @@ impl<'a> Fields<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, ApiError> {
+        // Keys of fields and most lengths are one byte.
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, ApiError> {
         let mut value = 0_u64;
         for (index, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
             let bits = u64::from(byte & 0x7f);
