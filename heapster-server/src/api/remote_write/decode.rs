@@ -14,7 +14,7 @@ use heapster_core::series::TIME_COLUMN_PREFIX;
 use heapster_core::{Label, Text, Timestamp, key};
 
 use super::super::error::ApiError;
-use super::wire::{FieldValue, Fields};
+use super::wire::{FieldValue, Fields, Malformed};
 use crate::intake::{Gathered, Meaning, Refusal, SeriesTable};
 use crate::metadata::{Metadata, MetricType};
 
@@ -140,6 +140,8 @@ pub(crate) fn decode(
         series: 0,
         key: Vec::new(),
         samples: Vec::new(),
+        references: Vec::new(),
+        spelled: Spelled::default(),
     };
     let mut fields = Fields::of(body);
     while let Some(field) = fields.next()? {
@@ -182,6 +184,19 @@ struct Request<'a, 't> {
     /// Key and samples of the series that is being read.
     key: Vec<u8>,
     samples: Vec<(i64, f64)>,
+    /// Its references, in version 2.0.
+    references: Vec<u64>,
+    spelled: Spelled,
+}
+
+/// How the series of version 2.0 that was read before was spelled; its key is that of the request.
+#[derive(Default)]
+struct Spelled {
+    references: Vec<u64>,
+    /// Where the first label ends in the key.
+    first_end: usize,
+    /// Room for the next key.
+    spare: Vec<u8>,
 }
 
 /// What a series has besides its key and its samples.
@@ -213,7 +228,6 @@ impl<'a> Request<'a, '_> {
         if self.series > SERIES_MAX {
             return too_large(format_args!("more series than are taken"), SERIES_MAX);
         }
-        self.key.clear();
         self.samples.clear();
         let rest = read(self, bytes)?;
         if self.pushed.samples.len() + self.samples.len() > SAMPLES_MAX {
@@ -266,6 +280,7 @@ impl<'a> Request<'a, '_> {
     /// Labels are the fields 1, samples 2, exemplars 3, which are skipped, histograms 4.
     fn read_series_of_1(&mut self, bytes: &'a [u8]) -> Result<SeriesRest<'a>, ApiError> {
         let mut rest = SeriesRest::default();
+        self.key.clear();
         // Labels stand together as a rule; then they are the key where they are.
         let mut labels = 0..0;
         let mut fields = Fields::of(bytes);
@@ -296,46 +311,53 @@ impl<'a> Request<'a, '_> {
     /// References to labels are the field 1, samples 2, histograms 3, exemplars 4, metadata 5.
     fn read_series_of_2(&mut self, bytes: &'a [u8]) -> Result<SeriesRest<'a>, ApiError> {
         let mut rest = SeriesRest::default();
-        let mut name: Option<Option<&'a [u8]>> = None;
+        self.references.clear();
         let mut fields = Fields::of(bytes);
         while let Some(field) = fields.next()? {
             match (field.number, field.value) {
                 (1, FieldValue::Bytes(packed)) => {
                     for reference in Fields::of(packed).packed() {
-                        self.add_reference(reference?, &mut name, &mut rest);
+                        self.references.push(reference?);
                     }
                 }
-                (1, FieldValue::Varint(reference)) => {
-                    self.add_reference(reference, &mut name, &mut rest);
-                }
+                (1, FieldValue::Varint(reference)) => self.references.push(reference),
                 (2, FieldValue::Bytes(value)) => self.samples.push(sample(value)?),
                 (3, FieldValue::Bytes(_)) => rest.histograms += 1,
                 (5, FieldValue::Bytes(metadata)) => self.read_metadata_of_2(metadata, &mut rest)?,
                 _ => {}
             }
         }
-        if name.is_some() {
-            // A name without a value.
+        if self.spell().is_none() {
+            self.key.clear();
             rest.refusal = Some("label_reference");
         }
         Ok(rest)
     }
 
-    /// Adds a label to the key once its name and its value are there.
-    fn add_reference(
-        &mut self,
-        reference: u64,
-        name: &mut Option<Option<&'a [u8]>>,
-        rest: &mut SeriesRest<'a>,
-    ) {
-        let symbol = usize::try_from(reference).ok().and_then(|at| self.symbols.get(at)).copied();
-        match name.take() {
-            None => *name = Some(symbol),
-            Some(own) => match (own, symbol) {
-                (Some(own), Some(value)) => put_label(own, value, &mut self.key),
-                _ => rest.refusal = Some("label_reference"),
-            },
+    /// Makes the key of the labels that the references mean; `None` when one leads nowhere or is
+    /// alone.
+    fn spell(&mut self) -> Option<()> {
+        let Spelled { references: mut before, first_end, spare: mut key } =
+            std::mem::take(&mut self.spelled);
+        let own = &self.references;
+        // Series of one set come one after another as a rule, and only their names differ, which are
+        // the first label.
+        let is_same_set = own.len() > 2 && own.get(2..) == before.get(2..);
+        let symbol = |reference: u64| self.symbols.get(usize::try_from(reference).ok()?).copied();
+        let mut end = 0;
+        key.clear();
+        for pair in (if is_same_set { &own[..2] } else { own }).chunks(2) {
+            let [name, value] = *pair else { return None };
+            put_label(symbol(name)?, symbol(value)?, &mut key);
+            end = if end == 0 { key.len() } else { end };
         }
+        if is_same_set {
+            key.extend_from_slice(&self.key[first_end..]);
+        }
+        before.clone_from(own);
+        let spare = std::mem::replace(&mut self.key, key);
+        self.spelled = Spelled { references: before, first_end: end, spare };
+        Some(())
     }
 
     fn read_metadata_of_2(
@@ -442,7 +464,7 @@ fn put_varint(mut number: usize, to: &mut Vec<u8>) {
 }
 
 /// The labels of a key: names and values that need not be UTF-8.
-fn labels_of(key: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), ApiError>> {
+fn labels_of(key: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Malformed>> {
     let mut labels = Fields::of(key);
     std::iter::from_fn(move || {
         let label = match labels.next() {
@@ -476,7 +498,7 @@ fn name_of(key: &[u8]) -> String {
 /// What a key means: the labels of a series' set, its name and its kind; else why it cannot be
 /// stored.
 fn meaning(key: &[u8], metric_type: MetricType) -> Result<Result<Meaning, Refusal>, ApiError> {
-    let labels: Vec<(&[u8], &[u8])> = labels_of(key).collect::<Result<_, _>>()?;
+    let labels: Vec<(&[u8], &[u8])> = labels_of(key).collect::<Result<_, Malformed>>()?;
     Ok(identify(&labels).map(|(labels, name)| {
         let kind = metric_type.kind_of(&name);
         (labels.into_iter().map(|label| (label.name, label.value)).collect(), name, kind)
@@ -797,6 +819,31 @@ mod tests {
         let metadata = Metadata::new(MetricType::Counter, "All of it.", "bytes");
         assert_eq!(pushed.metadata, [("a_total".to_owned(), metadata)]);
         assert_eq!(pushed.refused.total(), 0);
+    }
+
+    #[test]
+    fn series_of_version_2_are_the_same_whatever_series_come_before_them() {
+        let symbols = ["", "__name__", "m", "n", "job", "x", "y"].map(str::to_owned).to_vec();
+        let read = |series: Vec<WireSeries2>| {
+            shown(&decode_2(&WireRequest2 { symbols: symbols.clone(), series }).unwrap())
+        };
+        let all: [&[u32]; 8] = [
+            &[1, 2, 4, 5],
+            &[1, 3, 4, 5],
+            &[1, 3, 4, 6],
+            &[1, 2],
+            &[1, 3],
+            &[4, 5, 1, 2],
+            &[4, 6, 1, 2],
+            &[1, 9, 4, 5],
+        ];
+        for first in all {
+            for second in all {
+                let (one, two) = (series_2(first, &[(1, 1.0)]), series_2(second, &[(2, 2.0)]));
+                let apart = [read(vec![one.clone()]), read(vec![two.clone()])].concat();
+                assert_eq!(read(vec![one, two]), apart, "{first:?} {second:?}");
+            }
+        }
     }
 
     #[test]

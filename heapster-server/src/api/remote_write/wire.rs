@@ -5,6 +5,16 @@
 use super::super::error::ApiError;
 use super::decode::bad;
 
+/// Why bytes are no message: a clause. Small, since every field is read with one in view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed(pub &'static str);
+
+impl From<Malformed> for ApiError {
+    fn from(Malformed(what): Malformed) -> Self {
+        bad(format_args!("{what}"))
+    }
+}
+
 /// The fields of a message that are not read yet.
 #[derive(Clone, Debug)]
 pub(super) struct Fields<'a> {
@@ -36,7 +46,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, ApiError> {
+    #[inline]
+    pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, Malformed> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }
@@ -56,24 +67,37 @@ impl<'a> Fields<'a> {
                 self.take(4)?;
                 FieldValue::Fixed32
             }
-            other => return Err(bad(format_args!("unknown wire type {other}"))),
+            _ => return Err(Malformed("a field has an unknown wire type")),
         };
         Ok(Some(Field { number: key >> 3, value, start, end: self.at }))
     }
 
     /// The numbers of a packed list, which [`Fields::of`] was given the bytes of.
-    pub(super) fn packed(mut self) -> impl Iterator<Item = Result<u64, ApiError>> {
+    pub(super) fn packed(mut self) -> impl Iterator<Item = Result<u64, Malformed>> {
         std::iter::from_fn(move || (self.at < self.bytes.len()).then(|| self.varint()))
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], ApiError> {
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let taken = self.bytes[self.at..].get(..len);
-        let taken = taken.ok_or_else(|| bad(format_args!("it ends in the middle of a field")))?;
+        let taken = taken.ok_or(Malformed("it ends in the middle of a field"))?;
         self.at += len;
         Ok(taken)
     }
 
-    fn varint(&mut self) -> Result<u64, ApiError> {
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        // Keys of fields and most lengths are one byte.
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0_u64;
         for (index, byte) in self.bytes[self.at..].iter().take(10).enumerate() {
             let bits = u64::from(byte & 0x7f);
@@ -87,7 +111,7 @@ impl<'a> Fields<'a> {
                 return Ok(value);
             }
         }
-        Err(bad(format_args!("it ends in the middle of a number, or a number is too long")))
+        Err(Malformed("it ends in the middle of a number, or a number is too long"))
     }
 }
 
