@@ -13,6 +13,8 @@
 //! * Integers stay exact as long as nothing but their differences, sums and extremes is asked for.
 //! * Time comes from the caller ([`Control::elapsed`]), data from the port, and nothing is logged.
 
+use std::time::Duration;
+
 use heapster_core::Matcher;
 
 mod annotations;
@@ -53,6 +55,11 @@ pub fn format(query: &str) -> Result<String, ParseError> {
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     let selector = language::parse_selector(text)?;
     Ok(selector.conditions.into_iter().map(|one| one.matcher).collect())
+}
+
+/// A duration as the language writes one, such as `1h30m`; `None` when the text is none.
+pub fn duration(text: &str) -> Option<Duration> {
+    language::parse_duration(text).map(|millis| Duration::from_millis(millis.unsigned_abs()))
 }
 
 /// The selectors of a query, in the order in which they are written: the series it may look at.

@@ -13,7 +13,7 @@ const UNITS: [(&str, i64); 7] = [
 
 /// Milliseconds of a duration; `None` when the text is none or beyond 292 years, which is where
 /// Prometheus ends.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     let mut rest = text;
     let mut next_unit = 0;
     let mut total: i64 = 0;

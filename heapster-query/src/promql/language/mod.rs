@@ -21,7 +21,7 @@ pub(crate) mod regex;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use duration::print_millis;
+pub(crate) use duration::{parse as parse_duration, print_millis};
 pub(crate) use number::print as print_number;
 pub(crate) use print::pretty;
 pub(crate) use quote::{quoted, quoted_bytes};

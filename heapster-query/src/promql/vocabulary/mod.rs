@@ -98,6 +98,22 @@ impl View {
         self.scale
     }
 
+    /// Its labels whose values are stored, each with the stored label.
+    pub(super) fn stored_labels(&self) -> impl Iterator<Item = (&Text, &Text)> {
+        self.labels.iter().filter_map(|(name, source)| match source {
+            Source::Stored(stored) => Some((name, stored)),
+            Source::Fixed(_) => None,
+        })
+    }
+
+    /// Its labels that are always the same, with their values.
+    pub(super) fn fixed_labels(&self) -> impl Iterator<Item = (&Text, &Text)> {
+        self.labels.iter().filter_map(|(name, source)| match source {
+            Source::Fixed(value) => Some((name, value)),
+            Source::Stored(_) => None,
+        })
+    }
+
     /// The labels of a stored set under this view, without empty ones.
     pub(super) fn labels(&self, stored: &Labels) -> Labels {
         let value = |source: &Source| match source {
