@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::api::prometheus::{PrometheusOptions, PrometheusState};
 use crate::api::{self, ApiOptions, ApiState};
 use crate::cli::Config;
 use crate::collector::{self, Collector, StopLimits};
@@ -714,6 +715,8 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
         let (registry, clock) = (Arc::clone(&app.registry), Arc::clone(&app.clock));
         api::remote_write::add_receiver(&mut router, Arc::clone(&app.intake), registry, clock);
     }
+    // Last, so that whoever knows more of targets and metadata answers for them.
+    api::prometheus::add_routes(&mut router, prometheus(config, &app));
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
     let server = tokio::spawn(http::serve(listener, Arc::new(router), limits, closing));
@@ -736,6 +739,27 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     .await?;
     info!("stopped; everything is stored");
     Ok(())
+}
+
+/// What the API of Prometheus answers from.
+fn prometheus(config: &Config, app: &App) -> PrometheusState {
+    let retention = config.flags.iter().find(|(name, _)| name == "retention");
+    let retention = match config.retention {
+        None => "forever".to_owned(),
+        Some(_) => retention.map(|(_, value)| value.clone()).unwrap_or_default(),
+    };
+    PrometheusState {
+        store: Arc::clone(&app.store),
+        intake: Arc::clone(&app.intake),
+        clock: Arc::clone(&app.clock),
+        options: PrometheusOptions {
+            limits: config.query_limits,
+            lookback: config.query_lookback,
+            queries_max: config.queries_max,
+            flags: config.flags.clone(),
+            retention,
+        },
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), AppError> {

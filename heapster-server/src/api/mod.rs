@@ -14,6 +14,7 @@ mod index;
 mod model;
 pub(crate) mod params;
 mod profile;
+pub mod prometheus;
 pub mod remote_write;
 mod series_json;
 mod turns;

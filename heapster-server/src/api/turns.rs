@@ -24,9 +24,19 @@ impl Turns {
     /// Makes an answer on a thread that may block. The turn is held until the answer is dropped
     /// or its memory is accounted for; when nobody waits for it any more, until it is made.
     pub(super) async fn make(&self, make: impl FnOnce() -> Response + Send + 'static) -> Response {
+        self.make_within(self.wait, make, || ApiError::Busy.into_response()).await
+    }
+
+    /// As [`Turns::make`], with a wait and a refusal of one's own.
+    pub(super) async fn make_within(
+        &self,
+        wait: Duration,
+        make: impl FnOnce() -> Response + Send + 'static,
+        refuse: impl FnOnce() -> Response,
+    ) -> Response {
         let turn = Arc::clone(&self.free).acquire_owned();
-        let Ok(Ok(turn)) = tokio::time::timeout(self.wait, turn).await else {
-            return ApiError::Busy.into_response();
+        let Ok(Ok(turn)) = tokio::time::timeout(wait, turn).await else {
+            return refuse();
         };
         let made = tokio::task::spawn_blocking(move || {
             let mut response = make();

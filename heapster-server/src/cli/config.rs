@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use heapster_core::processors::LabelCopier;
+use heapster_query::promql::QueryLimits;
 use heapster_store::{Ack, TierOptions};
 
 use crate::telemetry::logging::{LogFormat, LogLevel};
 use crate::uri::Uri;
 
+use super::flags::{FLAGS, Flag, Group};
 use super::parser::{UsageError, Values};
+use super::value::Kind;
 use super::value::{read_duration, read_int, read_ip, read_retention, read_size, read_tiers};
 
 /// The configuration of a server.
@@ -43,6 +46,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whether samples may be pushed.
     pub remote_write: bool,
+    /// What one PromQL query may cost.
+    pub query_limits: QueryLimits,
+    /// PromQL queries that run at one time.
+    pub queries_max: usize,
+    /// How far back a PromQL query looks for the newest sample of a series.
+    pub query_lookback: Duration,
+    /// Names and values of all flags that name no address, which could hold a password.
+    pub flags: Vec<(String, String)>,
     /// Whether metric-export answers nothing.
     pub disable_export: bool,
     /// Whether profiles are served.
@@ -90,6 +101,10 @@ impl Config {
             },
             listen: listen(values)?,
             remote_write: values.is_set("remote-write-receiver"),
+            query_limits: query_limits(values),
+            queries_max: usize::try_from(int(values, "query-max-concurrency")).unwrap_or(1),
+            query_lookback: duration(values, "query-lookback-delta"),
+            flags: shown(values),
             disable_export: values.is_set("disable-export"),
             profiling: values.is_set("profiling"),
             threads: usize::try_from(int(values, "max-procs")).ok().and_then(NonZeroUsize::new),
@@ -119,6 +134,37 @@ fn tiers(values: &Values, source: &Uri) -> Vec<TierOptions> {
 fn head_bytes_max(values: &Values) -> usize {
     let bytes = read_size(values.get("head-size-max")).flatten();
     bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX)
+}
+
+fn query_limits(values: &Values) -> QueryLimits {
+    let memory = read_size(values.get("query-memory-max")).flatten();
+    QueryLimits {
+        timeout: duration(values, "query-timeout"),
+        samples_max: usize::try_from(int(values, "query-max-samples")).unwrap_or(usize::MAX),
+        memory_max_bytes: memory
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .unwrap_or(usize::MAX),
+        ..QueryLimits::default()
+    }
+}
+
+/// What may be shown of the flags, by name.
+fn shown(values: &Values) -> Vec<(String, String)> {
+    let has_effect = |flag: &&Flag| !matches!(flag.group, Group::NotYet | Group::NoEffect);
+    let mut shown: Vec<_> = FLAGS
+        .iter()
+        .filter(has_effect)
+        .filter(|flag| !matches!(flag.kind, Kind::Uri))
+        .map(|flag| {
+            let value = match flag.kind {
+                Kind::List => values.all(flag.name).join(","),
+                _ => values.get(flag.name).to_owned(),
+            };
+            (flag.name.to_owned(), value)
+        })
+        .collect();
+    shown.sort_unstable();
+    shown
 }
 
 fn duration(values: &Values, name: &str) -> Duration {

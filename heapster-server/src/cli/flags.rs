@@ -221,6 +221,44 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag(
         Serving,
+        "query-timeout",
+        Duration(1),
+        "2m0s",
+        "Longest time a PromQL query may take, the wait for its turn included. A request may ask for \
+         less with `timeout`.",
+    ),
+    flag(
+        Serving,
+        "query-max-concurrency",
+        Int(1, 1_024),
+        "8",
+        "PromQL queries that run at one time; more wait for their turn. (Prometheus runs 20.)",
+    ),
+    flag(
+        Serving,
+        "query-max-samples",
+        Int(1, 1_000_000_000_000),
+        "50000000",
+        "Samples and points that one PromQL query may hold at one time.",
+    ),
+    flag(
+        Serving,
+        "query-memory-max",
+        Size,
+        "256MiB",
+        "Memory that one PromQL query may hold at one time, estimated; all that run at one time may \
+         each take as much.",
+    ),
+    flag(
+        Serving,
+        "query-lookback-delta",
+        Duration(1),
+        "5m0s",
+        "How far back a PromQL query looks for the newest sample of a series. A request may ask for \
+         another with `lookback_delta`.",
+    ),
+    flag(
+        Serving,
         "disable-export",
         Bool,
         "false",
@@ -306,9 +344,9 @@ pub const FLAGS: &[Flag] = &[
     flag(NoEffect, "enable-swagger-ui", Bool, "false", ONLY_API_SERVER),
 ];
 
-/// The flag of that name in a table; `-` and `_` are alike.
+/// The flag of that name in a table; `-` and `_` are alike, and `.` as in Prometheus' `query.timeout`.
 pub fn find(table: &'static [Flag], name: &str) -> Option<&'static Flag> {
-    let name = name.replace('_', "-");
+    let name = name.replace(['_', '.'], "-");
     table.iter().find(|flag| flag.name == name)
 }
 

@@ -9,12 +9,13 @@ use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, VARY};
 
 use super::response::Response;
+use super::stream::{Compressed, stream, take_stream};
 
 /// Bodies from this size on are compressed on a thread that may block.
 const BLOCKING_BYTES_MIN: usize = 64 << 10;
 
 /// Above fast, below thorough: answers are compressed once and read once.
-const LEVEL: u32 = 4;
+pub(super) const LEVEL: u32 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -35,7 +36,15 @@ pub(super) fn wanted(headers: &HeaderMap) -> Option<Encoding> {
 
 /// Compresses the body. An answer that has an encoding or no body stays as it is.
 pub(super) async fn compress(mut response: Response, encoding: Encoding) -> Response {
-    if response.body().is_empty() || response.headers().contains_key(CONTENT_ENCODING) {
+    if response.headers().contains_key(CONTENT_ENCODING) {
+        return response;
+    }
+    if let Some(chunks) = take_stream(&mut response) {
+        stream(&mut response, Box::new(Compressed::new(chunks, encoding)));
+        name_encoding(&mut response, encoding);
+        return response;
+    }
+    if response.body().is_empty() {
         return response;
     }
     let body = response.body().clone();
@@ -49,16 +58,20 @@ pub(super) async fn compress(mut response: Response, encoding: Encoding) -> Resp
     };
     // Without memory errors this cannot fail; uncompressed is a good answer then.
     let Ok(compressed) = compressed else { return response };
+    *response.body_mut() = Bytes::from(compressed);
+    name_encoding(&mut response, encoding);
+    response
+}
+
+fn name_encoding(response: &mut Response, encoding: Encoding) {
     let name = match encoding {
         Encoding::Gzip => "gzip",
         Encoding::Deflate => "deflate",
     };
-    *response.body_mut() = Bytes::from(compressed);
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-    response
 }
 
 fn deflate(body: &[u8], encoding: Encoding) -> std::io::Result<Vec<u8>> {

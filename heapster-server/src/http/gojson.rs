@@ -41,6 +41,21 @@ impl JsonWriter {
         self.out
     }
 
+    /// How many bytes wait to be taken.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing waits to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Takes the bytes written so far; what follows goes behind them.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
     /// Begins an object.
     pub fn begin_object(&mut self) {
         self.begin(b'{');
@@ -85,6 +100,18 @@ impl JsonWriter {
 
     /// An unsigned integer.
     pub fn uint(&mut self, value: u64) {
+        self.before_value();
+        self.format(value);
+    }
+
+    /// A number made by formatting. It must be one of JSON.
+    pub fn number(&mut self, number: impl fmt::Display) {
+        self.before_value();
+        self.format(number);
+    }
+
+    /// True or false.
+    pub fn boolean(&mut self, value: bool) {
         self.before_value();
         self.format(value);
     }

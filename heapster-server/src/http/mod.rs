@@ -10,6 +10,7 @@ mod request;
 mod response;
 mod router;
 pub mod server;
+mod stream;
 mod write_timeout;
 
 pub use request::{Params, Query, Request};
@@ -17,3 +18,4 @@ pub use response::{Response, html, json, text};
 pub(crate) use response::{busy, hold, later, typed};
 pub use router::{Handler, Route, Router};
 pub use server::{ServerOptions, serve};
+pub(crate) use stream::{Chunks, stream};

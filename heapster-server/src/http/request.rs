@@ -42,6 +42,13 @@ impl Query {
         Self(decoded.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
+    /// These parameters, and behind them those of another query.
+    #[must_use]
+    pub fn followed_by(mut self, other: &Self) -> Self {
+        self.0.extend_from_slice(&other.0);
+        self
+    }
+
     /// The first value of a parameter; empty when it is absent.
     pub fn first(&self, name: &str) -> &str {
         self.0.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)

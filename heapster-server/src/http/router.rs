@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -60,6 +61,7 @@ pub struct Route {
     json_only: bool,
     exact: bool,
     body_bytes_max: Option<usize>,
+    time_max: Option<Duration>,
     handler: Handler,
 }
 
@@ -93,6 +95,7 @@ impl Route {
             json_only: false,
             exact: false,
             body_bytes_max: None,
+            time_max: None,
             handler: Arc::new(move |request| Box::pin(handler(request))),
         }
     }
@@ -125,6 +128,12 @@ impl Route {
     #[must_use]
     pub fn with_body_bytes_max(self, bytes: usize) -> Self {
         Self { body_bytes_max: Some(bytes), ..self }
+    }
+
+    /// The same route, taking at most that long to answer instead of what the server allows.
+    #[must_use]
+    pub fn with_time_max(self, time: Duration) -> Self {
+        Self { time_max: Some(time), ..self }
     }
 
     /// The values of the parameters when the path matches.
@@ -196,11 +205,20 @@ impl Router {
 
     /// The limit of its own that the route of a request has on bodies.
     pub fn body_bytes_max(&self, method: &Method, path: &str) -> Option<usize> {
-        // Those routes have no parameters and no escapes, so the raw path will do.
+        self.own(method, path, |route| route.body_bytes_max)
+    }
+
+    /// The time of its own that the route of a request has to answer.
+    pub fn time_max(&self, method: &Method, path: &str) -> Option<Duration> {
+        self.own(method, path, |route| route.time_max)
+    }
+
+    /// A setting that the route of a request has and others have not.
+    fn own<T>(&self, method: &Method, path: &str, of: impl Fn(&Route) -> Option<T>) -> Option<T> {
+        // Those routes have no escapes in their paths, so the raw path will do.
         let tokens: Vec<&str> = tokens(path).collect();
-        let own = self.routes.iter().filter(|route| route.body_bytes_max.is_some());
-        let mut own = own.filter(|route| route.takes(method));
-        own.find(|route| route.matches(path, &tokens).is_some())?.body_bytes_max
+        let mut own = self.routes.iter().filter(|route| of(route).is_some() && route.takes(method));
+        of(own.find(|route| route.matches(path, &tokens).is_some())?)
     }
 
     /// Answers a request, whatever it is. Errors and panics become answers too.

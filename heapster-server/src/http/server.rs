@@ -8,26 +8,28 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HOST, HeaderValue};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::response::{Response, busy, text};
 use super::router::Router;
+use super::stream::{Chunks, take_stream};
 use super::write_timeout::{WriteLimits, WriteTimeout};
 
 /// Limits of a server.
@@ -175,7 +177,7 @@ where
         let shared = Arc::clone(&shared);
         async move {
             let response = answer(&shared, request).await;
-            Ok::<_, Infallible>(shared.room.admit(response).map(Full::new))
+            Ok::<_, Infallible>(shared.room.admit(response))
         }
     });
     let mut builder = http1::Builder::new();
@@ -238,8 +240,9 @@ async fn answer(shared: &Shared, request: hyper::Request<Incoming>) -> Response 
         Ok(Err(refusal)) => return *refusal,
         Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout\n"),
     };
+    let time_max = router.time_max(&head.method, head.uri.path());
     let work = router.handle(http::Request::from_parts(head, body));
-    match timeout(options.request_timeout, work).await {
+    match timeout(time_max.unwrap_or(options.request_timeout), work).await {
         Ok(response) => response,
         Err(_) => busy("503: request took too long\n"),
     }
@@ -284,25 +287,69 @@ impl Room {
 
     /// Gives the body room until its last byte was written, or answers 503. What the answer held
     /// is let go.
-    fn admit(&self, mut response: Response) -> Response {
-        let bytes = response.body().len();
-        if bytes > SMALL_BODY_BYTES_MAX {
-            let units = u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX);
-            let free = Arc::clone(&self.free);
-            match free.try_acquire_many_owned(units.min(self.units)) {
-                Ok(room) => {
-                    let bytes = std::mem::take(response.body_mut());
-                    *response.body_mut() = Bytes::from_owner(Housed { bytes, _room: room });
-                }
-                Err(_) => {
-                    return busy(
-                        "503: other answers fill the memory until their clients read them\n",
-                    );
-                }
+    fn admit(&self, mut response: Response) -> http::Response<AnswerBody> {
+        let chunks = take_stream(&mut response);
+        let bytes = chunks.as_ref().map_or(response.body().len(), |chunks| chunks.held_bytes());
+        let Ok(room) = self.room_for(bytes) else {
+            let full = "503: other answers fill the memory until their clients read them\n";
+            return busy(full).map(|body| AnswerBody::Whole(Full::new(body)));
+        };
+        response.extensions_mut().clear();
+        response.map(|bytes| match (chunks, room) {
+            (Some(chunks), _room) => AnswerBody::Made { chunks, _room },
+            (None, None) => AnswerBody::Whole(Full::new(bytes)),
+            (None, Some(_room)) => {
+                AnswerBody::Whole(Full::new(Bytes::from_owner(Housed { bytes, _room })))
+            }
+        })
+    }
+
+    /// Room for that many bytes, which small answers do not need.
+    fn room_for(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        if bytes <= SMALL_BODY_BYTES_MAX {
+            return Ok(None);
+        }
+        let units = u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX);
+        Arc::clone(&self.free).try_acquire_many_owned(units.min(self.units)).map(Some)
+    }
+}
+
+/// The body of an answer.
+enum AnswerBody {
+    /// It is there.
+    Whole(Full<Bytes>),
+    /// It is made while it is written. hyper drops it when the last byte was written.
+    Made { chunks: Box<dyn Chunks>, _room: Option<OwnedSemaphorePermit> },
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(context),
+            Self::Made { chunks, .. } => {
+                Poll::Ready(chunks.next().map(|piece| Ok(Frame::data(piece))))
             }
         }
-        response.extensions_mut().clear();
-        response
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Made { .. } => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Made { .. } => SizeHint::default(),
+        }
     }
 }
 

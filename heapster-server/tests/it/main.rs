@@ -12,6 +12,7 @@ mod kubernetes;
 mod model_api;
 #[path = "../../../heapster-store/tests/it/mutation.rs"]
 mod mutation;
+mod prometheus_api;
 mod recording;
 mod remote_write;
 mod server;

@@ -1,0 +1,193 @@
+//! The HTTP API of Prometheus over the store: what Grafana and `promtool` ask.
+//!
+//! Queries and reads of the index run on threads that may block, so many at a time; others wait for
+//! their turn. One whose client went away ends. What differs from Prometheus is in
+//! `docs/prometheus-api.md`.
+
+mod answer;
+mod browse;
+mod error;
+mod escape;
+mod federate;
+mod params;
+mod query;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heapster_core::Timestamp;
+use heapster_core::storage::Snapshot;
+use heapster_query::Cancel;
+use heapster_query::promql::vocabulary::Kubernetes;
+use heapster_query::promql::{Control, Engine, EngineOptions, QueryLimits};
+use heapster_store::{Clock, Store};
+use http::Method;
+
+use self::answer::Answer;
+use self::error::{ErrorType, Failure};
+use self::params::Form;
+use super::turns::Turns;
+use super::{CancelOnDrop, say_what_is_lacking};
+use crate::http::{Request, Response, Route, Router};
+use crate::intake::Intake;
+
+const PREFIX: &str = "/api/v1";
+
+/// Bytes of a form at most: a query is shorter than 256 KiB, and escapes make it three times as long.
+const FORM_BYTES_MAX: usize = 1 << 20;
+/// How much longer than its query a request may take, so that the client is told why it ends.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Settings of the API.
+#[derive(Clone, Debug)]
+pub struct PrometheusOptions {
+    /// What one query may cost; its time includes the wait for its turn.
+    pub limits: QueryLimits,
+    /// How far back an instant selector looks for a sample.
+    pub lookback: Duration,
+    /// Queries that run at one time – at least 1, default 8. More wait for their turn.
+    pub queries_max: usize,
+    /// Names and values of the server's flags, as `status/flags` shows them.
+    pub flags: Vec<(String, String)>,
+    /// How long data is kept, as `status/runtimeinfo` shows it.
+    pub retention: String,
+}
+
+impl Default for PrometheusOptions {
+    fn default() -> Self {
+        let limits = QueryLimits { timeout: Duration::from_secs(120), ..QueryLimits::default() };
+        Self {
+            limits,
+            lookback: Duration::from_secs(300),
+            queries_max: 8,
+            flags: Vec::new(),
+            retention: String::new(),
+        }
+    }
+}
+
+/// What the API answers from.
+pub struct PrometheusState {
+    /// The store.
+    pub store: Arc<Store>,
+    /// The way into the store, which knows whether the store takes samples.
+    pub intake: Arc<Intake>,
+    /// The clock that says what "now" is.
+    pub clock: Arc<dyn Clock>,
+    /// Settings.
+    pub options: PrometheusOptions,
+}
+
+/// Adds the API to a router. Of two routes for one path the one that was added first answers, so what
+/// knows more of targets and metadata goes before.
+pub fn add_routes(router: &mut Router, state: PrometheusState) {
+    let started = state.clock.now();
+    let turns = Turns::new(state.options.queries_max, state.options.limits.timeout);
+    let own = Arc::new(Prometheus { state, turns, started });
+    query::add_routes(router, &own);
+    browse::add_routes(router, &own);
+    federate::add_routes(router, &own);
+    status::add_routes(router, &own);
+}
+
+/// The state of the API and the turns to ask.
+struct Prometheus {
+    state: PrometheusState,
+    turns: Turns,
+    started: Timestamp,
+}
+
+/// What a request may change of how it is answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wishes {
+    timeout: Option<Duration>,
+    lookback: Option<Duration>,
+}
+
+/// What reads the store for one request.
+struct Reader<'a> {
+    engine: Engine,
+    snapshot: &'a dyn Snapshot,
+    control: Control,
+    /// How long the request waited for its turn.
+    waited: Duration,
+}
+
+impl Prometheus {
+    fn now(&self) -> Timestamp {
+        self.state.clock.now()
+    }
+
+    /// Reads the store in turn, on a thread that may block. The read ends when the returned future is
+    /// dropped, or when the time for it is over.
+    async fn read<F>(self: &Arc<Self>, wishes: Wishes, read: F) -> Response
+    where
+        F: FnOnce(&Reader<'_>) -> Result<Response, Failure> + Send + 'static,
+    {
+        let options = &self.state.options;
+        let cancel = CancelOnDrop(Cancel::default());
+        let timeout = wishes
+            .timeout
+            .map_or(options.limits.timeout, |wished| wished.min(options.limits.timeout));
+        let (clock, begin) = (Arc::clone(&self.state.clock), self.state.clock.monotonic());
+        let engine = Engine::new(EngineOptions {
+            lookback: wishes.lookback.unwrap_or(options.lookback),
+            limits: QueryLimits { timeout, ..options.limits },
+            vocabulary: Arc::new(Kubernetes),
+            ..EngineOptions::default()
+        });
+        let (own, flag) = (Arc::clone(self), cancel.0.clone());
+        let make = move || {
+            let snapshot = own.state.store.snapshot();
+            let waited = clock.monotonic().saturating_sub(begin);
+            let elapsed = Arc::new(move || clock.monotonic().saturating_sub(begin));
+            let control = Control { cancel: flag, elapsed: Some(elapsed) };
+            let reader = Reader { engine, snapshot: &snapshot, control, waited };
+            let mut response = read(&reader).unwrap_or_else(Failure::into_response);
+            say_what_is_lacking(&mut response, &snapshot.damage());
+            response
+        };
+        let refuse = || {
+            let why = "query timed out in query queue";
+            Failure::new(ErrorType::Timeout, why).into_response()
+        };
+        self.turns.make_within(timeout, make, refuse).await
+    }
+}
+
+impl Reader<'_> {
+    /// Adds to an answer what damage to the store keeps from it.
+    fn whole_or_warned(&self, mut answer: Answer) -> Answer {
+        let damage = self.snapshot.damage();
+        if let (Some(start), Some(end)) = (
+            damage.iter().map(|damage| damage.range.start).min(),
+            damage.iter().map(|damage| damage.range.end).max(),
+        ) {
+            let text =
+                format!("partial answer: samples between {start} and {end} could not be read");
+            answer.warnings.push(text);
+        }
+        answer
+    }
+}
+
+/// A route that reads its parameters, also from a form, and answers or says why not.
+fn add_route<F, R>(
+    router: &mut Router,
+    own: &Arc<Prometheus>,
+    (path, label): (&str, &'static str),
+    handler: F,
+) where
+    F: Fn(Arc<Prometheus>, Form, Request) -> R + Copy + Send + Sync + 'static,
+    R: Future<Output = Result<Response, Failure>> + Send + 'static,
+{
+    let (own, time_max) = (Arc::clone(own), own.state.options.limits.timeout + GRACE);
+    let methods = [Method::GET, Method::POST];
+    let route = Route::new(&methods, &format!("{PREFIX}{path}"), move |request| {
+        let (own, form) = (Arc::clone(&own), Form::of(&request));
+        async move { handler(own, form, request).await.unwrap_or_else(Failure::into_response) }
+    });
+    let route = route.labeled(label).with_body_bytes_max(FORM_BYTES_MAX).with_time_max(time_max);
+    router.route(route);
+}
