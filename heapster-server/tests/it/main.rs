@@ -13,6 +13,7 @@ mod model_api;
 #[path = "../../../heapster-store/tests/it/mutation.rs"]
 mod mutation;
 mod prometheus_api;
+mod query_verb;
 mod recording;
 mod remote_write;
 mod server;

@@ -20,11 +20,11 @@ use heapster_core::Timestamp;
 use heapster_core::storage::Snapshot;
 use heapster_query::Cancel;
 use heapster_query::promql::vocabulary::Kubernetes;
-use heapster_query::promql::{Control, Engine, EngineOptions, QueryLimits};
+use heapster_query::promql::{Control, Engine, EngineOptions, QueryAnswer, QueryLimits};
 use heapster_store::{Clock, Store};
 use http::Method;
 
-use self::answer::Answer;
+use self::answer::{Answer, Data, Exponential};
 use self::error::{ErrorType, Failure};
 use self::params::Form;
 use super::turns::Turns;
@@ -89,6 +89,17 @@ pub fn add_routes(router: &mut Router, state: PrometheusState) {
     browse::add_routes(router, &own);
     federate::add_routes(router, &own);
     status::add_routes(router, &own);
+}
+
+/// An answer in the envelope of the API, as one text; `at` is the time of a result without times.
+pub(crate) fn envelope(found: QueryAnswer, at: Timestamp) -> String {
+    let QueryAnswer { value, warnings, infos, .. } = found;
+    Answer { warnings, infos, ..Answer::new(Data::Value(value, at)) }.into_text()
+}
+
+/// A value as the API writes it.
+pub(crate) fn number(value: f64) -> String {
+    Exponential(value).to_string()
 }
 
 /// The state of the API and the turns to ask.
