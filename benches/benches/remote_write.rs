@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use heapster_benches::measure::process_cpu;
+use heapster_benches::remote_write::{Label, Sample, TimeSeries, WriteRequest};
 use heapster_benches::workload::{BatchClock, store_options};
 use heapster_core::Timestamp;
 use heapster_server::api::remote_write::add_receiver;
@@ -25,36 +26,6 @@ const COLUMNS: usize = 20;
 /// As many as Prometheus sends at once.
 const SAMPLES_OF_REQUEST: usize = 2_000;
 const SCRAPE_INTERVAL_MS: i64 = 15_000;
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
 
 #[derive(Clone, PartialEq, Message)]
 struct WriteRequest2 {
@@ -114,7 +85,7 @@ fn round_of_1(round: i64) -> Vec<Bytes> {
                 .into_iter()
                 .map(|(name, value)| Label { name: name.to_owned(), value })
                 .collect(),
-            samples: vec![Sample { value: value(container, column, round), timestamp: at }],
+            samples: vec![Sample { value: Some(value(container, column, round)), timestamp: at }],
         });
         compressed(&WriteRequest { timeseries: timeseries.collect() }.encode_to_vec())
     });
@@ -145,7 +116,7 @@ fn round_of_2(round: i64) -> Vec<Bytes> {
                     .iter()
                     .flat_map(|(name, value)| [place_of(name), place_of(value)])
                     .collect();
-                let value = value(*container, column, round);
+                let value = Some(value(*container, column, round));
                 timeseries.push(TimeSeries2 {
                     labels_refs,
                     samples: vec![Sample { value, timestamp: at }],

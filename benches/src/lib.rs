@@ -2,7 +2,7 @@
 //! benchmarks.
 //!
 //! Nothing here is part of the product; it may depend on anything but `heapster-server`, whose
-//! dependencies are heavy. The server is only ever started as a process.
+//! dependencies are heavy: it is started as a process. The benchmark of remote write alone calls it.
 #![forbid(unsafe_code)]
 
 pub mod cluster_sim;
@@ -11,6 +11,7 @@ mod fetch;
 pub mod killer;
 pub mod load;
 pub mod measure;
+pub mod remote_write;
 pub mod report;
 pub mod workload;
 

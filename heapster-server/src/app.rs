@@ -791,8 +791,6 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
             Arc::clone(&app.clock),
         );
     }
-    let (targets, metadata) = (Arc::clone(&app.targets), Arc::clone(&app.metadata));
-    api::targets::add_routes(&mut router, targets, metadata);
     api::prometheus::add_routes(&mut router, prometheus(config, &app));
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
@@ -831,6 +829,8 @@ fn prometheus(config: &Config, app: &App) -> PrometheusState {
     PrometheusState {
         store: Arc::clone(&app.store),
         intake: Arc::clone(&app.intake),
+        targets: Arc::clone(&app.targets),
+        metadata: Arc::clone(&app.metadata),
         clock: Arc::clone(&app.clock),
         options: PrometheusOptions {
             limits: config.query_limits,

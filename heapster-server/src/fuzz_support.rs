@@ -16,6 +16,7 @@ use heapster_core::{Labels, Matcher, NanoTime, Quantity, Timestamp};
 use crate::api::params;
 use crate::api::remote_write::decode::{self, Version};
 use crate::cli::{self, Command};
+use crate::exposition::{Entry, Exposition, ExpositionError, Format as ExpositionFormat};
 use crate::http::{Query, path};
 use crate::intake::SeriesTable;
 use crate::metadata::MetadataRegistry;
@@ -23,9 +24,6 @@ use crate::sources::kubelet::cadvisor::{self, Schedulable};
 use crate::sources::kubelet::{NodeInfo, summary};
 use crate::sources::kubernetes::options::Options as KubernetesOptions;
 use crate::sources::prometheus::config::{self, JobConfig};
-use crate::sources::prometheus::exposition::{
-    Entry, Exposition, ExpositionError, Format as ExpositionFormat,
-};
 use crate::sources::prometheus::relabel::{LabelMap, relabel};
 use crate::sources::prometheus::target_memory::TargetMemory;
 use crate::transfer::{Format, Input, ReadError, ReadOptions, Sample, Series, reader, writer};

@@ -8,12 +8,14 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod collector;
+pub mod exposition;
 #[doc(hidden)]
 pub mod fuzz_support;
 pub mod http;
 pub mod intake;
 pub mod live;
 pub mod metadata;
+mod shown;
 pub mod sinks;
 pub mod sources;
 pub mod targets;

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::cluster_sim::random::Random;
 use crate::fetch::post;
+use crate::remote_write::{Label, Sample, TimeSeries, WriteRequest};
 
 /// Sets of a client, and columns of each of them.
 pub(super) const SETS: u32 = 40;
@@ -78,37 +79,6 @@ impl Journals {
             (bits % 10_000_000) as f64 / 100.0
         }
     }
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    /// Optional, or −0 would be taken for the zero that is left out.
-    #[prost(double, optional, tag = "1")]
-    value: Option<f64>,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
 }
 
 /// A client of one life of the server.

@@ -62,6 +62,11 @@ pub fn duration(text: &str) -> Option<Duration> {
     language::parse_duration(text).map(|millis| Duration::from_millis(millis.unsigned_abs()))
 }
 
+/// A duration as Prometheus writes one: whole milliseconds, as `1m30s`.
+pub fn print_duration(duration: Duration) -> String {
+    language::print_millis(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// The selectors of a query, in the order in which they are written: the series it may look at.
 ///
 /// A condition on the name has the label `__name__`.

@@ -5,3 +5,4 @@ mod naive;
 mod script;
 mod scripts;
 mod storage;
+mod verdict;

@@ -7,8 +7,8 @@ use heapster_core::{Labels, Timestamp};
 use heapster_query::promql::{Control, Engine, EngineOptions, QueryValue};
 use proptest::prelude::*;
 
-use crate::script::STALE;
-use crate::storage::{Data, KINDS, Series};
+use crate::script::{STALE, Series};
+use crate::storage::{Data, KINDS};
 
 type Samples = Vec<(i64, f64)>;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use heapster_core::Labels;
 
-use crate::storage::Series;
+/// A series: labels with the name among them, and values by time.
+pub type Series = (Labels, BTreeMap<i64, f64>);
 
 /// The NaN that says that a series has ended.
 pub const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);

@@ -9,8 +9,7 @@ use heapster_core::{Labels, MetricKind, MetricValue, Text, Timestamp, Value};
 use heapster_store::vfs::faulty::FaultyVfs;
 use heapster_store::{Ack, LateWindow, Store, StoreOptions};
 
-/// A series: labels with the name among them, and values by time.
-pub type Series = (Labels, BTreeMap<i64, f64>);
+use crate::script::Series;
 
 /// Where samples are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,6 @@ mod profile;
 pub mod prometheus;
 pub mod remote_write;
 mod series_json;
-pub mod targets;
 mod turns;
 
 use std::sync::Arc;

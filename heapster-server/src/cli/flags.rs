@@ -226,9 +226,9 @@ pub const FLAGS: &[Flag] = &[
         Serving,
         "query-timeout",
         Duration(1),
-        "2m0s",
+        "30s",
         "Longest time a PromQL query may take, the wait for its turn included. A request may ask for \
-         less with `timeout`.",
+         less with `timeout`. (Prometheus: 2m.)",
     ),
     flag(
         Serving,

@@ -12,7 +12,7 @@ heapster collects resource metrics, keeps them on disk and serves the Heapster A
 
 Usage:
   heapster [serve] [flags]   collect, store and serve until told to stop
-  heapster VERB DIR …        do something with the store in a directory
+  heapster VERB …            ask a store, or do something with its directory
   heapster help [VERB]       print this help, or that of a verb
   heapster version           print version and commit
 ";

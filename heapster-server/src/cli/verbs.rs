@@ -2,7 +2,7 @@
 //! table; what they do is in [`crate::verbs`].
 
 use super::flags::{Flag, Group::OfVerb, flag};
-use super::value::Kind::{Bool, Choice, Each, Int, Moment, Path};
+use super::value::Kind::{Bool, Choice, Duration, Each, Int, Moment, Path, Text};
 
 /// A command for a store's directory.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,6 +93,70 @@ const OUTPUT: Flag = verb_flag(
 
 /// The verbs in the order of the help.
 pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "query",
+        words: "EXPR",
+        summary: "ask a server or a directory in PromQL",
+        about: &[
+            "Evaluates the PromQL expression EXPR at one moment, or with --start at steps up to \
+             --end, and prints what it finds. With --url a server is asked, which may be a \
+             Prometheus; with --data-dir the store in a directory, to which a server may be writing \
+             meanwhile. Without either the server on this machine is asked.",
+            "Of an expression that cannot be read the place is marked. Warnings go to stderr. An \
+             expression that begins with a minus goes behind `--`.",
+        ],
+        flags: &[
+            verb_flag(
+                "at",
+                Moment,
+                "",
+                "The moment of evaluation: RFC 3339, a date, Unix seconds, `now`, or time ago such \
+                 as `-36h` or `-7d`. Default: now.",
+            ),
+            verb_flag("start", Moment, "", "The first of several moments of evaluation."),
+            verb_flag("end", Moment, "", "The last of them at most. Default: now."),
+            verb_flag(
+                "step",
+                Duration(0),
+                "",
+                "Time between them, such as `30s` or `5m`. Default: a 120th of the whole.",
+            ),
+            verb_flag(
+                "url",
+                Text,
+                "",
+                "Address of the server, such as `https://metrics.example:8082`. Default: \
+                 `http://127.0.0.1:8082`.",
+            ),
+            verb_flag("data-dir", Path, "", "Directory of the store to ask instead of a server."),
+            verb_flag("timeout", Duration(0), "30s", "Longest time the query may take."),
+            verb_flag(
+                "output",
+                Choice(&["table", "json", "csv", "chart"]),
+                "table",
+                "Form of the result on stdout; also `-o`. `json` is that of Prometheus' API; `chart` \
+                 needs --start and draws twelve series at most.",
+            ),
+            HELP,
+        ],
+        examples: &[
+            (
+                "heapster query 'topk(3, memory_working_set{type=\"pod\"})'",
+                "The three pods with the most memory now.",
+            ),
+            (
+                "heapster query 'sum(cpu_usage_rate{type=\"node\"}) / 1000' --start=-6h -o chart",
+                "CPU cores used in the last six hours, drawn.",
+            ),
+            (
+                "heapster query 'rate(up[5m])' --data-dir=/var/lib/heapster --at=2026-11-01 -o csv",
+                "From the directory, as csv.",
+            ),
+        ],
+        exit_codes: "0 answered, 1 the query failed, or the server does not answer, 2 the command \
+                     line or the expression cannot be read, or the directory is not usable, 4 a \
+                     newer version wrote it.",
+    },
     Verb {
         name: "check",
         words: "DIR",

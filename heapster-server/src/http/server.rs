@@ -290,13 +290,9 @@ impl Room {
     fn admit(&self, mut response: Response) -> http::Response<AnswerBody> {
         let chunks = take_stream(&mut response);
         let bytes = chunks.as_ref().map_or(response.body().len(), |chunks| chunks.held_bytes());
-        let room = match self.room_for(bytes) {
-            Ok(room) => room,
-            Err(_) => {
-                let full =
-                    busy("503: other answers fill the memory until their clients read them\n");
-                return full.map(|body| AnswerBody::Whole(Full::new(body)));
-            }
+        let Ok(room) = self.room_for(bytes) else {
+            let full = "503: other answers fill the memory until their clients read them\n";
+            return busy(full).map(|body| AnswerBody::Whole(Full::new(body)));
         };
         response.extensions_mut().clear();
         response.map(|bytes| match (chunks, room) {

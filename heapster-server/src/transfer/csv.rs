@@ -16,7 +16,8 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::input::{Counter, RECORD_BYTES_MAX, Rationed};
 use super::number::{self, Spelling};
-use super::{ReadError, ReadOptions, Sample, SampleReader, SampleWriter, Series, Shown, read_kind};
+use super::{ReadError, ReadOptions, Sample, SampleReader, SampleWriter, Series, read_kind};
+use crate::shown::Shown;
 
 const HEADER: &str = "time,metric,kind,value,labels\n";
 

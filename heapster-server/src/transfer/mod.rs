@@ -12,7 +12,6 @@ mod prometheus_text;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Stdin, Write};
 use std::path::Path;
@@ -145,19 +144,6 @@ pub struct ReadOptions {
     pub time: Timestamp,
     /// Whether every number is a float.
     pub floats: bool,
-}
-
-/// How a bad text is repeated in an error: cut when it is long.
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const CHARS_MAX: usize = 60;
-        match self.0.char_indices().nth(CHARS_MAX) {
-            Some((end, _)) => write!(f, "{:?}…", &self.0[..end]),
-            None => write!(f, "{:?}", self.0),
-        }
-    }
 }
 
 /// The kind of that name.

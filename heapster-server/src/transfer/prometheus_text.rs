@@ -13,7 +13,10 @@ use heapster_core::{Labels, MetricKind, Text, Timestamp};
 
 use super::input::{Line, RECORD_BYTES_MAX, read_line};
 use super::number::{self, Spelling};
-use super::{ReadError, ReadOptions, Sample, SampleReader, SampleWriter, Series, Shown};
+use super::{ReadError, ReadOptions, Sample, SampleReader, SampleWriter, Series};
+use crate::exposition::{Entry, Format, RawSample, comment_entry, is_label_name, is_metric_name};
+use crate::metadata::MetricType;
+use crate::shown::Shown;
 
 /// Metrics whose TYPE is remembered; a file with more of them is not believed.
 const TYPES_MAX: usize = 100_000;
@@ -99,38 +102,12 @@ fn put_name(text: &str, is_bare: bool, to: &mut Vec<u8>) {
     to.push(b'"');
 }
 
-/// Whether Prometheus took the name of a metric before version 3.
-fn is_metric_name(name: &str) -> bool {
-    is_name(name, |byte| byte == b'_' || byte == b':')
-}
-
-/// Whether Prometheus took the name of a label before version 3.
-fn is_label_name(name: &str) -> bool {
-    is_name(name, |byte| byte == b'_')
-}
-
-fn is_name(name: &str, is_sign: fn(u8) -> bool) -> bool {
-    let belongs = |byte: u8| byte.is_ascii_alphanumeric() || is_sign(byte);
-    !name.is_empty()
-        && !name.starts_with(|char: char| char.is_ascii_digit())
-        && name.bytes().all(belongs)
-}
-
-/// What a TYPE line says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Type {
-    Counter,
-    Gauge,
-    Histogram,
-    Summary,
-}
-
 /// Reads Prometheus text.
 #[derive(Debug)]
 pub struct PrometheusReader<R> {
     from: BufReader<R>,
     options: ReadOptions,
-    types: HashMap<Text, Type>,
+    types: HashMap<Text, MetricType>,
     buffer: Vec<u8>,
     line: u64,
 }
@@ -145,59 +122,56 @@ impl<R: Read> PrometheusReader<R> {
     /// Reads a line: a sample, or something else. The text says what is wrong.
     fn sample(&mut self) -> Result<Option<Sample>, String> {
         let text = std::str::from_utf8(&self.buffer).map_err(|_| "it is not UTF-8".to_owned())?;
-        let mut cursor = Cursor { rest: text };
-        cursor.skip_blanks();
-        if cursor.rest.is_empty() {
+        let text = text.trim_start_matches([' ', '\t']);
+        if text.is_empty() {
             return Ok(None);
         }
-        if let Some(comment) = cursor.rest.strip_prefix('#') {
-            if let Some((name, kind)) = parse_type(comment)? {
-                if self.types.len() >= TYPES_MAX && !self.types.contains_key(&name) {
+        if let Some(comment) = text.strip_prefix('#') {
+            if let Some(Entry::Type(family, metric_type)) = comment_entry(comment, Format::Text)? {
+                let family = Text::from(&*family);
+                if self.types.len() >= TYPES_MAX && !self.types.contains_key(&family) {
                     return Err(format!("more than {TYPES_MAX} metrics have a TYPE"));
                 }
-                match kind {
-                    Some(kind) => self.types.insert(name, kind),
-                    None => self.types.remove(&name),
-                };
+                self.types.insert(family, metric_type);
             }
             return Ok(None);
         }
-        let (metric, labels) = cursor.series()?;
-        let value = cursor.word();
-        if value.is_empty() {
-            return Err("there is no value behind the name and labels".to_owned());
+        let raw = RawSample::of(text)?;
+        let (metric, labels) = raw.series.parse()?;
+        let count = labels.len();
+        let labels =
+            Labels::from_iter(labels.iter().map(|(name, value)| (Text::from(&**name), &**value)));
+        if labels.len() != count {
+            return Err("a label is there twice".to_owned());
         }
-        let value = number::read(value, self.options.floats)
-            .ok_or_else(|| format!("the value {} is not a number", Shown(value)))?;
-        let at = match cursor.word() {
-            "" => self.options.time,
-            time => parse_time(time)?,
-        };
-        cursor.skip_blanks();
-        if !cursor.rest.is_empty() {
-            return Err(format!(
-                "there is {} behind value and time; OpenMetrics and exemplars are not supported",
-                Shown(cursor.rest)
-            ));
+        let value = number::read(raw.value, self.options.floats)
+            .ok_or_else(|| format!("the value {} is not a number", Shown(raw.value)))?;
+        let at = if raw.time.is_empty() { self.options.time } else { parse_time(raw.time)? };
+        if !raw.behind.is_empty() {
+            let what = raw.too_much();
+            return Err(format!("{what}; OpenMetrics and exemplars are not supported"));
         }
+        let metric = Text::from(&*metric);
         let kind = self.kind(&metric);
         Ok(Some(Sample { labels, metric, kind, at, value }))
     }
 
     /// The kind of a metric by the TYPE lines so far.
     fn kind(&self, metric: &Text) -> MetricKind {
-        let typed = |suffix: &str| self.types.get(metric.strip_suffix(suffix)?).copied();
-        match typed("") {
-            Some(Type::Counter) => return MetricKind::Cumulative,
-            Some(_) => return MetricKind::Gauge,
-            None => {}
-        }
-        let is_counter = typed("_total") == Some(Type::Counter)
-            || typed("_bucket") == Some(Type::Histogram)
-            || ["_sum", "_count"]
-                .into_iter()
-                .any(|suffix| matches!(typed(suffix), Some(Type::Histogram | Type::Summary)));
-        if is_counter { MetricKind::Cumulative } else { UNKNOWN_KIND }
+        let typed = |family: &str| self.types.get(family).copied();
+        let of_family = |suffix: &&str| {
+            let family = metric.strip_suffix(suffix)?;
+            // OpenMetrics names a counter without its end.
+            let is_counter = |typed: &MetricType| {
+                *typed == MetricType::Counter && *suffix == "_total"
+                    || typed.family_of(metric) == family
+            };
+            typed(family).filter(is_counter)
+        };
+        let found = typed(metric)
+            .or_else(|| ["_total", "_bucket", "_sum", "_count"].iter().find_map(of_family))
+            .filter(|typed| *typed != MetricType::Unknown);
+        found.map_or(UNKNOWN_KIND, |typed| typed.kind_of(metric))
     }
 }
 
@@ -227,146 +201,4 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
         let text = Shown(text);
         format!("the time {text} is not a number of milliseconds since the Unix epoch")
     })
-}
-
-/// The metric and type of a TYPE line, given what follows the `#`. An unknown type is none.
-fn parse_type(comment: &str) -> Result<Option<(Text, Option<Type>)>, String> {
-    let mut cursor = Cursor { rest: comment };
-    if cursor.word() != "TYPE" {
-        return Ok(None);
-    }
-    cursor.skip_blanks();
-    let name =
-        if cursor.rest.starts_with('"') { cursor.quoted()? } else { cursor.word().to_owned() };
-    let kind = match cursor.word() {
-        "counter" => Some(Type::Counter),
-        "gauge" => Some(Type::Gauge),
-        "histogram" => Some(Type::Histogram),
-        "summary" => Some(Type::Summary),
-        _ => None,
-    };
-    Ok(Some((name.into(), kind)))
-}
-
-/// What is left of a line.
-struct Cursor<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Cursor<'a> {
-    fn skip_blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
-    }
-
-    /// Takes what precedes the next blank; nothing at the end.
-    fn word(&mut self) -> &'a str {
-        self.skip_blanks();
-        let end = self.rest.find([' ', '\t']).unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        word
-    }
-
-    /// Takes a sign and the blanks before it, if it comes next.
-    fn sign(&mut self, sign: char) -> bool {
-        self.skip_blanks();
-        let rest = self.rest.strip_prefix(sign);
-        self.rest = rest.unwrap_or(self.rest);
-        rest.is_some()
-    }
-
-    /// Takes a text in quotes.
-    fn quoted(&mut self) -> Result<String, String> {
-        let inside = self.rest.strip_prefix('"').ok_or_else(|| {
-            format!("there is {} where a text in double quotes should be", Shown(self.rest))
-        })?;
-        let mut text = String::new();
-        let mut chars = inside.char_indices();
-        while let Some((index, char)) = chars.next() {
-            match char {
-                '"' => {
-                    self.rest = &inside[index + 1..];
-                    return Ok(text);
-                }
-                '\\' => match chars.next() {
-                    Some((_, 'n')) => text.push('\n'),
-                    Some((_, escaped @ ('\\' | '"'))) => text.push(escaped),
-                    // Prometheus leaves what is no escape as it is.
-                    Some((_, other)) => text.extend(['\\', other]),
-                    None => break,
-                },
-                char => text.push(char),
-            }
-        }
-        Err("a quote is not closed".to_owned())
-    }
-
-    /// Takes a name without quotes.
-    fn name(&mut self, is_name: fn(&str) -> bool) -> Result<&'a str, String> {
-        let end = self.rest.find([' ', '\t', '{', '}', '=', ',', '"']).unwrap_or(self.rest.len());
-        let (name, rest) = self.rest.split_at(end);
-        if !is_name(name) {
-            return Err(format!("there is {} where a name should be", Shown(self.rest)));
-        }
-        self.rest = rest;
-        Ok(name)
-    }
-
-    /// Takes the name of a metric and its labels.
-    fn series(&mut self) -> Result<(Text, Labels), String> {
-        let mut metric: Option<Text> = None;
-        if !self.rest.starts_with('{') {
-            metric = Some(self.name(is_metric_name)?.into());
-        }
-        let mut labels: Vec<(Text, Text)> = Vec::new();
-        if self.sign('{') {
-            while !self.sign('}') {
-                self.label(&mut metric, &mut labels)?;
-                if !self.sign(',') && !self.rest.starts_with('}') {
-                    return Err(format!(
-                        "there is {} where a comma or a closing brace should be",
-                        Shown(self.rest)
-                    ));
-                }
-            }
-        }
-        let metric = metric.ok_or("the metric has no name")?;
-        let count = labels.len();
-        let labels = Labels::from_iter(labels);
-        if labels.len() != count {
-            return Err("a label is there twice".to_owned());
-        }
-        Ok((metric, labels))
-    }
-
-    /// Takes a label, or the name of the metric in quotes.
-    fn label(
-        &mut self,
-        metric: &mut Option<Text>,
-        labels: &mut Vec<(Text, Text)>,
-    ) -> Result<(), String> {
-        self.skip_blanks();
-        let name: Text = if self.rest.starts_with('"') {
-            let name = self.quoted()?;
-            if name.is_empty() {
-                return Err("a name is empty".to_owned());
-            }
-            if !self.sign('=') {
-                return match metric.replace(name.into()) {
-                    None => Ok(()),
-                    Some(_) => Err("the metric has two names".to_owned()),
-                };
-            }
-            name.into()
-        } else {
-            let name = self.name(is_label_name)?;
-            if !self.sign('=') {
-                return Err(format!("there is no = behind the label {}", Shown(name)));
-            }
-            name.into()
-        };
-        self.skip_blanks();
-        labels.push((name, self.quoted()?.into()));
-        Ok(())
-    }
 }

@@ -81,6 +81,20 @@ pub enum VerbError {
         /// Bad lines in all files.
         count: u64,
     },
+    /// An expression cannot be read; the text has the place marked.
+    #[error("{0}")]
+    Query(String),
+    /// A query has no answer.
+    #[error("{0}")]
+    Unanswered(String),
+    /// A server cannot be asked.
+    #[error("could not ask {url}: {why}")]
+    Server {
+        /// Its address.
+        url: String,
+        /// Why.
+        why: String,
+    },
     /// Stdout cannot be written.
     #[error("could not write to stdout")]
     Stdout(#[source] io::Error),
@@ -102,12 +116,17 @@ impl VerbError {
                     _ => 1,
                 }
             }
-            Self::Usage(_) | Self::Exists { .. } | Self::File { op: "open", .. } => 2,
+            Self::Usage(_)
+            | Self::Query(_)
+            | Self::Exists { .. }
+            | Self::File { op: "open", .. } => 2,
             Self::Input { source: ReadError::Unusable(_), .. } => 2,
             Self::Read(_)
             | Self::File { .. }
             | Self::Input { .. }
             | Self::BadLines { .. }
+            | Self::Unanswered(_)
+            | Self::Server { .. }
             | Self::Stdout(_) => 1,
         }
     }
@@ -129,6 +148,13 @@ impl VerbError {
                 .to_owned(),
             Self::BadLines { .. } => "What came before is in the store. Mend the file and import \
                                       it again, which does no harm, or give --skip-bad."
+                .to_owned(),
+            Self::Query(_) => "docs/promql.md describes the language.".to_owned(),
+            Self::Unanswered(_) => "Ask for fewer series, a shorter range or a longer step, or \
+                                    mend the query."
+                .to_owned(),
+            Self::Server { .. } => "Check --url and whether the server runs, or ask the directory \
+                                    of its store with --data-dir."
                 .to_owned(),
             Self::Stdout(_) => "Check where stdout leads.".to_owned(),
         }

@@ -11,6 +11,7 @@ mod import;
 mod output;
 mod pending;
 mod progress;
+mod query;
 mod selector;
 mod stats;
 
@@ -64,6 +65,7 @@ pub fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
         "delete" => delete::run(call),
         "export" => export::run(call),
         "import" => import::run(call),
+        "query" => query::run(call),
         "stats" => stats::run(call),
         name => unreachable!("bug: the verb {name} is in the table but not here"),
     };

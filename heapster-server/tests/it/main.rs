@@ -13,8 +13,14 @@ mod model_api;
 #[path = "../../../heapster-store/tests/it/mutation.rs"]
 mod mutation;
 mod prometheus_api;
+mod promql_scripts;
+mod query_verb;
 mod recording;
 mod remote_write;
 mod scraping;
+#[path = "../../../heapster-query/tests/it/script.rs"]
+mod script;
 mod server;
 mod verbs;
+#[path = "../../../heapster-query/tests/it/verdict.rs"]
+mod verdict;

@@ -295,16 +295,17 @@ fn limits_of_the_flags_hold_and_say_so() {
     assert!(text.contains("query needs more than 1024 bytes of memory"), "{text}");
 }
 
-/// A query that works for many seconds unless it is ended.
-const LONG: &str = "count_over_time(sum(rate(requests_total[10m]))[30d:10ms])";
+/// A query that works for many seconds unless it is ended: ten thousand medians of sixty thousand points.
+fn long_query() -> String {
+    let query = escaped("quantile_over_time(0.5, requests_total[10m:10ms])");
+    format!("/api/v1/query_range?start=0&end=1000&step=0.1&query={query}")
+}
 
 #[test]
 fn a_query_ends_with_its_time() {
     let dir = store();
-    let flags = ["--query-max-samples=1000000000000", "--query-memory-max=64GiB"];
-    let server = Server::start(dir.path(), &flags);
-    let target = format!("/api/v1/query?time=600&timeout=50ms&query={}", escaped(LONG));
-    let answer = get(&server, &target);
+    let server = Server::start(dir.path(), &[]);
+    let answer = get(&server, &format!("{}&timeout=50ms", long_query()));
     let (status, json) = (answer.status, answer.json());
     assert_eq!((status, &json["errorType"]), (503, &json!("timeout")), "{json}");
     assert_eq!(json["error"], "query timed out in expression evaluation");
@@ -313,14 +314,9 @@ fn a_query_ends_with_its_time() {
 #[test]
 fn queries_wait_for_their_turn_and_leave_it_when_nobody_waits() {
     let dir = store();
-    let flags = [
-        "--query-max-concurrency=1",
-        "--query-max-samples=1000000000000",
-        "--query-memory-max=64GiB",
-    ];
-    let server = Server::start(dir.path(), &flags);
+    let server = Server::start(dir.path(), &["--query-max-concurrency=1"]);
     let mut long = TcpStream::connect(&server.address).expect("it listens");
-    let target = format!("/api/v1/query?time=600&query={}", escaped(LONG));
+    let target = long_query();
     write!(long, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
     // Whether the long one has its turn yet is told by another that gets none.
     let clock = SystemClock::new();
@@ -474,7 +470,7 @@ fn the_newest_samples_are_federated_with_their_times() {
     );
     import(dir.path(), &csv.replace("a\"b", "\"a\"\"b\""));
     let server = Server::start(dir.path(), &[]);
-    let target = "/federate?match[]=requests&match[]=%7Bjob%3D~%22.%2B%22%7D";
+    let target = "/federate?match[]=requests%20%23%20all&match[]=%7Bjob%3D~%22%5C%5Cw%2B.*%22%7D";
     let answer = get(&server, target);
     let expected = format!(
         "# TYPE cpu_usage untyped\ncpu_usage{{job=\"x\",instance=\"\"}} 1.5 {at}000\n\

@@ -200,7 +200,7 @@ scrape_configs:
     assert!(asked.contains("get /metrics?p=v http/1.1"), "{asked}");
     assert!(asked.contains("authorization: basic bwu6c2vjcmv0"), "{asked}");
     let metadata = server.get("/api/v1/metadata?metric=c");
-    assert!(metadata.contains(r#""c":[{"help":"Cs.","type":"counter","unit":""}]"#), "{metadata}");
+    assert!(metadata.contains(r#""c":[{"type":"counter","help":"Cs.","unit":""}]"#), "{metadata}");
 
     fs::write(path("targets.yml"), file_of(&[&one.address])).expect("it is written");
     wait_for(&data, "the end of the target that is gone", |stored| {

@@ -384,17 +384,17 @@ up 1 11
     assert_eq!(
         told,
         [
-            r#"bad.prom:2: there is "1} 1 2" where a text in double quotes should be"#,
-            "bad.prom:3: there is no value behind the name and labels",
-            r#"bad.prom:4: there is "2up 1 3" where a name should be"#,
+            r#"bad.prom:2: there is "1}" where a text in quotes should be"#,
+            r#"bad.prom:3: there is no value behind "up""#,
+            r#"bad.prom:4: "2up" is not a name of a metric"#,
             r#"bad.prom:5: the value "one" is not a number"#,
             "bad.prom:6: a quote is not closed",
             "bad.prom:7: a label is there twice",
             r#"bad.prom:8: the time "7.5" is not a number of milliseconds since the Unix epoch"#,
             "bad.prom:9: there is \"# {trace_id=\\\"x\\\"} 1\" behind value and time; OpenMetrics and \
              exemplars are not supported",
-            "bad.prom:10: the metric has no name",
-            r#"bad.prom:11: there is "c=\"d\"} 1 10" where a comma or a closing brace should be"#,
+            "bad.prom:10: the series has no name",
+            r#"bad.prom:11: there is "c=\"d\"}" where a comma or a brace should be"#,
         ]
     );
     assert!(ran.err.contains("imported 2 samples"), "{}", ran.err);

@@ -73,6 +73,17 @@ impl Answer {
         stream(&mut response, Box::new(written));
         response
     }
+
+    /// The whole answer.
+    pub(super) fn into_text(self) -> String {
+        let mut written = Written::new(self);
+        let mut text = String::new();
+        while let Some(piece) = written.next() {
+            // A piece ends between two values, so never within a character.
+            text.push_str(&String::from_utf8_lossy(&piece));
+        }
+        text
+    }
 }
 
 impl Data {
@@ -313,7 +324,7 @@ fn write_point(json: &mut JsonWriter, at: Timestamp, value: f64) {
     json.end_array();
 }
 
-fn write_labels(json: &mut JsonWriter, labels: &Labels) {
+pub(super) fn write_labels(json: &mut JsonWriter, labels: &Labels) {
     json.begin_object();
     for label in labels {
         json.key(&label.name);
@@ -395,12 +406,7 @@ mod tests {
     }
 
     fn text(answer: Answer) -> String {
-        let mut written = Written::new(answer);
-        let mut text = String::new();
-        while let Some(piece) = written.next() {
-            text.push_str(std::str::from_utf8(&piece).unwrap());
-        }
-        text
+        answer.into_text()
     }
 
     #[test]

@@ -23,8 +23,8 @@ async fn series(own: Arc<Prometheus>, form: Form) -> Result<Response, Failure> {
     let (range, limit) = (form.range()?, form.limit("limit")?);
     let read = move |reader: &Reader<'_>| {
         let Reader { engine, snapshot, control, .. } = reader;
-        let series = engine.series(*snapshot, &selectors, range, control)?;
-        let answer = Answer::new(Data::Series(series));
+        let found = engine.series(*snapshot, &selectors, range, control)?;
+        let answer = Answer::new(Data::Series(found));
         Ok(reader.whole_or_warned(answer.limited(limit)).into_response())
     };
     Ok(own.read(Wishes::default(), read).await)

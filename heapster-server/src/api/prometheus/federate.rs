@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use heapster_core::{Labels, Matcher, Timestamp};
+use heapster_core::{Labels, Timestamp};
 use heapster_query::promql::QueryValue;
 use http::header::ACCEPT;
 use http::{Method, StatusCode};
@@ -28,7 +28,8 @@ pub(super) fn add_routes(router: &mut Router, own: &Arc<Prometheus>) {
 
 async fn federate(own: Arc<Prometheus>, request: Request) -> Result<Response, Failure> {
     let form = Form::of(&request);
-    let selectors = form.selectors()?;
+    form.selectors()?;
+    let selectors: Vec<String> = form.all("match[]").map(str::to_owned).collect();
     let accept = request.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let with_utf8 = accept.is_some_and(|accept| accept.contains("escaping=allow-utf-8"));
     let (at, lookback) = (own.now(), own.state.options.lookback);
@@ -50,15 +51,15 @@ type Newest = (Labels, Timestamp, f64);
 /// The newest samples of the series of a selector. One that has ended is left out.
 fn newest_of(
     reader: &Reader<'_>,
-    selector: &[Matcher],
+    selector: &str,
     at: Timestamp,
     lookback_ms: u128,
 ) -> Result<Vec<Newest>, Failure> {
-    let selector = written(selector);
     let ask = |query: &str| reader.engine.instant(reader.snapshot, query, at, &reader.control);
-    // A range vector has the times of its samples, an instant vector knows what has ended.
+    // A range vector has the times of its samples, an instant vector knows what has ended. The new
+    // line ends a comment of the selector.
     let (QueryValue::Vector(alive), QueryValue::Matrix(samples)) =
-        (ask(&selector)?.value, ask(&format!("{selector}[{lookback_ms}ms]"))?.value)
+        (ask(selector)?.value, ask(&format!("{selector}\n[{lookback_ms}ms]"))?.value)
     else {
         return Ok(Vec::new());
     };
@@ -74,24 +75,7 @@ fn newest_of(
     Ok(newest.collect())
 }
 
-/// The selector of these conditions.
-fn written(conditions: &[Matcher]) -> String {
-    let conditions: Vec<String> = conditions
-        .iter()
-        .map(|matcher| {
-            let (op, value) = match matcher.op() {
-                heapster_core::MatchOp::Equal(value) => ("=", value),
-                heapster_core::MatchOp::NotEqual(value) => ("!=", value),
-                heapster_core::MatchOp::Regex(value) => ("=~", value),
-                heapster_core::MatchOp::NotRegex(value) => ("!~", value),
-            };
-            format!("{}{op}{}", quoted(matcher.name()), quoted(value))
-        })
-        .collect();
-    format!("{{{}}}", conditions.join(","))
-}
-
-/// A text in quotes, as PromQL and the text format write it.
+/// A text in quotes, as the format writes it.
 fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{escaped}\"")
@@ -167,12 +151,5 @@ mod tests {
                 (utf8, plain)
             );
         }
-    }
-
-    #[test]
-    fn a_selector_is_written_as_it_was_read() {
-        let text = r#"{"__name__"="cpu/usage","a"!="x\"y\\z","b"=~"c|d","e"!~"f+"}"#;
-        let selector = heapster_query::promql::parse_selector(text).unwrap();
-        assert_eq!(written(&selector), text);
     }
 }

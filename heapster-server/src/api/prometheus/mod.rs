@@ -12,6 +12,7 @@ mod federate;
 mod params;
 mod query;
 mod status;
+mod targets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +21,19 @@ use heapster_core::Timestamp;
 use heapster_core::storage::Snapshot;
 use heapster_query::Cancel;
 use heapster_query::promql::vocabulary::Kubernetes;
-use heapster_query::promql::{Control, Engine, EngineOptions, QueryLimits};
+use heapster_query::promql::{Control, Engine, EngineOptions, QueryAnswer, QueryLimits};
 use heapster_store::{Clock, Store};
 use http::Method;
 
-use self::answer::Answer;
+use self::answer::{Answer, Data, Exponential};
 use self::error::{ErrorType, Failure};
 use self::params::Form;
 use super::turns::Turns;
 use super::{CancelOnDrop, say_what_is_lacking};
 use crate::http::{Request, Response, Route, Router};
 use crate::intake::Intake;
+use crate::metadata::MetadataRegistry;
+use crate::targets::TargetRegistry;
 
 const PREFIX: &str = "/api/v1";
 
@@ -73,13 +76,17 @@ pub struct PrometheusState {
     pub store: Arc<Store>,
     /// The way into the store, which knows whether the store takes samples.
     pub intake: Arc<Intake>,
+    /// What is scraped, and how it is.
+    pub targets: Arc<TargetRegistry>,
+    /// What is said of metrics.
+    pub metadata: Arc<MetadataRegistry>,
     /// The clock that says what "now" is.
     pub clock: Arc<dyn Clock>,
     /// Settings.
     pub options: PrometheusOptions,
 }
 
-/// Adds the API to a router, but for what [`super::targets`] knows.
+/// Adds the API to a router.
 pub fn add_routes(router: &mut Router, state: PrometheusState) {
     let started = state.clock.now();
     let turns = Turns::new(state.options.queries_max, state.options.limits.timeout);
@@ -88,6 +95,18 @@ pub fn add_routes(router: &mut Router, state: PrometheusState) {
     browse::add_routes(router, &own);
     federate::add_routes(router, &own);
     status::add_routes(router, &own);
+    targets::add_routes(router, &own);
+}
+
+/// An answer in the envelope of the API, as one text; `at` is the time of a result without times.
+pub(crate) fn envelope(found: QueryAnswer, at: Timestamp) -> String {
+    let QueryAnswer { value, warnings, infos, .. } = found;
+    Answer { warnings, infos, ..Answer::new(Data::Value(value, at)) }.into_text()
+}
+
+/// A value as the API writes it.
+pub(crate) fn number(value: f64) -> String {
+    Exponential(value).to_string()
 }
 
 /// The state of the API and the turns to ask.

@@ -30,6 +30,11 @@ impl Form {
         Self(body.followed_by(&request.query))
     }
 
+    #[cfg(test)]
+    pub(super) fn parse(text: &str) -> Self {
+        Self(Query::parse(text))
+    }
+
     /// A parameter; empty when it is absent.
     pub(super) fn text(&self, name: &str) -> &str {
         self.0.first(name)
@@ -143,7 +148,7 @@ mod tests {
     use super::*;
 
     fn form(text: &str) -> Form {
-        Form(Query::parse(text))
+        Form::parse(text)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use heapster_core::Timestamp;
 use heapster_core::storage::Snapshot;
 use http::{Method, StatusCode};
 
@@ -140,9 +141,7 @@ async fn tsdb(own: Arc<Prometheus>, form: Form) -> Result<Response, Failure> {
             .cardinality(TOP_MAX)
             .map_err(|error| Failure::new(super::ErrorType::Internal, error.to_string()))?;
         let bounds = snapshot.bounds();
-        let millis = |at: Option<heapster_core::Timestamp>| {
-            at.map_or(0, heapster_core::Timestamp::as_millis)
-        };
+        let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
         Ok(success(|json| {
             json.begin_object();
             json.key("headStats");

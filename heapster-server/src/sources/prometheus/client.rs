@@ -27,7 +27,7 @@ use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
 
 use super::config::{Auth, JobConfig, Protocol, Secret, TlsConfig, read_text};
-use super::exposition::Format;
+use crate::exposition::Format;
 use crate::sources::kubelet::tls::{Material, Pem, TlsError, TlsSetup, Trust};
 
 /// How often certificate files are looked at for changes.

@@ -1,5 +1,5 @@
 //! [`JobConfig`]: what a job of scrapes consists of, from `--source=prometheus:…` or from the
-//! `scrape_configs` of a file ([`yaml`]).
+//! `scrape_configs` of a file (`yaml`).
 
 mod yaml;
 

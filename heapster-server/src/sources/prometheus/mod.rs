@@ -8,14 +8,13 @@
 //! It is no [`Source`](heapster_core::pipeline::Source) of the collector's rounds: each job has an
 //! interval of its own, and what a target says are series with labels rather than entities of a
 //! cluster. So its samples go to the store as pushed ones do, through the
-//! [`Intake`](crate::intake::Intake), beside a collector or without one. In reading order:
-//! [`config`] says what is scraped, [`target`] makes targets of it, [`scraper`] asks each at its own
-//! pace, [`exposition`] reads answers, and [`target_memory`] turns them into samples.
+//! [`Intake`], beside a collector or without one. In reading order:
+//! [`config`] says what is scraped, `target` makes targets of it, `scraper` asks each at its own
+//! pace, [`crate::exposition`] reads answers, and [`target_memory`] turns them into samples.
 
 mod client;
 pub mod config;
 mod discovery;
-pub mod exposition;
 pub mod relabel;
 mod scraper;
 mod target;

@@ -9,8 +9,8 @@ use heapster_core::series::{TIME_COLUMN_PREFIX, UNKNOWN_KIND};
 use heapster_core::{Labels, MetricKind, Text, Timestamp, key};
 
 use super::config::JobConfig;
-use super::exposition::{Entry, Exposition, ExpositionError, Format, SampleLine, SeriesText};
 use super::relabel::{LabelMap, relabel};
+use crate::exposition::{Entry, Exposition, ExpositionError, Format, SampleLine, SeriesText};
 use crate::intake::{Gathered, Meaning, Refusal, SeriesTable};
 use crate::metadata::{Metadata, MetadataRegistry, MetricType};
 

@@ -19,7 +19,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
 use super::super::input::Counter;
-use super::super::{ReadError, ReadOptions, Sample, SampleReader, Shown, read_kind};
+use super::super::{ReadError, ReadOptions, Sample, SampleReader, read_kind};
+use crate::shown::Shown;
 
 /// Rows that are read at once.
 const BATCH_ROWS: usize = 1 << 13;

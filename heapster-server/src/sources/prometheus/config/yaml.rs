@@ -1,12 +1,13 @@
 //! A configuration file as Prometheus writes it: `global` and `scrape_configs`.
 //!
 //! What we do not do is not passed over: an unknown field is an error with its line, since a setting
-//! that is silently left out is a wrong one. docs/prometheus.md has the table of fields.
+//! that is silently left out is a wrong one. docs/sources/prometheus.md has the table of fields.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use heapster_query::promql;
 use serde::Deserialize;
 
 use super::super::relabel::{Action, LabelMap, Rule, RuleOptions};
@@ -62,36 +63,12 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     })
 }
 
-/// A Prometheus duration: numbers with the units y, w, d, h, m, s and ms, in this order, each at
-/// most once; or `0`.
+/// A Prometheus duration, as PromQL writes one; or `0`.
 pub(in super::super) fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 7] = [
-        ("y", 365 * 86_400_000),
-        ("w", 7 * 86_400_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
     if text == "0" {
         return Some(Duration::ZERO);
     }
-    let (mut rest, mut millis, mut next) = (text, 0_u64, 0);
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, behind) = rest.split_at(digits);
-        let letters = behind.bytes().take_while(u8::is_ascii_lowercase).count();
-        let (unit, behind) = behind.split_at(letters);
-        let place = UNITS.iter().position(|(name, _)| *name == unit)?;
-        if place < next {
-            return None;
-        }
-        let number: u64 = number.parse().ok()?;
-        millis = millis.checked_add(number.checked_mul(UNITS[place].1)?)?;
-        (rest, next) = (behind, place + 1);
-    }
-    (!text.is_empty()).then(|| Duration::from_millis(millis)).filter(|one| *one <= DURATION_MAX)
+    promql::duration(text).filter(|one| *one <= DURATION_MAX)
 }
 
 /// A number of bytes with a unit, all of them powers of 1024 as Prometheus has them; `0` is none.

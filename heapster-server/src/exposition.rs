@@ -1,4 +1,5 @@
-//! [`Exposition`]: what a target answers, read line by line and in place.
+//! [`Exposition`]: samples as Prometheus' text formats write them, read line by line and in place:
+//! what a target answers, and files that are imported.
 //!
 //! Both text formats are read: that of Prometheus (0.0.4, and 1.0.0 with names in quotes) and
 //! OpenMetrics 1.0. A sample is given with its series as it stands in the text, name and labels in
@@ -6,14 +7,11 @@
 //! are the labels taken apart ([`SeriesText::parse`]).
 
 use std::borrow::Cow;
-use std::fmt;
 
 use memchr::{memchr, memchr2};
 
 use crate::metadata::MetricType;
-
-/// As much of a line as a message repeats.
-const SHOWN_CHARS_MAX: usize = 80;
+use crate::shown::Shown;
 
 /// The NaN of Prometheus, so that a target cannot send the bits that mean a series has ended.
 const NORMAL_NAN: u64 = 0x7ff8_0000_0000_0001;
@@ -139,7 +137,7 @@ impl<'a> Exposition<'a> {
 }
 
 /// A TYPE, HELP or UNIT, given what follows the `#`; any other comment says nothing.
-fn comment_entry(comment: &str, format: Format) -> Result<Option<Entry<'_>>, String> {
+pub(crate) fn comment_entry(comment: &str, format: Format) -> Result<Option<Entry<'_>>, String> {
     let mut cursor = Cursor { rest: comment };
     let word = cursor.word();
     let is_unit = word == "UNIT" && format == Format::OpenMetrics;
@@ -193,29 +191,52 @@ fn unescaped(text: &str, format: Format) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-fn sample(line: &str, format: Format) -> Result<SampleLine<'_>, String> {
-    let (series, rest) = line.split_at(series_end(line)?);
-    let mut cursor = Cursor { rest };
-    if !series.ends_with('}') && !rest.starts_with([' ', '\t']) {
-        return Err(format!("there is no value behind {}", Shown(series)));
-    }
-    let word = cursor.word();
-    if word.is_empty() {
-        return Err(format!("there is no value behind {}", Shown(series)));
-    }
-    let value = number(word).ok_or_else(|| format!("the value {} is not a number", Shown(word)))?;
-    let mut at_ms = None;
-    cursor.skip_blanks();
-    if !cursor.rest.is_empty() && !cursor.rest.starts_with('#') {
-        at_ms = Some(time_ms(cursor.word(), format)?);
+/// A sample whose parts are not read yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawSample<'a> {
+    pub(crate) series: SeriesText<'a>,
+    /// The value; never empty.
+    pub(crate) value: &'a str,
+    /// The time; empty where there is none.
+    pub(crate) time: &'a str,
+    /// What follows; an exemplar in OpenMetrics.
+    pub(crate) behind: &'a str,
+}
+
+impl<'a> RawSample<'a> {
+    /// Takes a line apart that is no comment and begins with no blank.
+    pub(crate) fn of(line: &'a str) -> Result<Self, String> {
+        let (series, rest) = line.split_at(series_end(line)?);
+        let mut cursor = Cursor { rest };
+        let is_apart = series.ends_with('}') || rest.starts_with([' ', '\t']);
+        let value = if is_apart { cursor.word() } else { "" };
+        if value.is_empty() {
+            return Err(format!("there is no value behind {}", Shown(series)));
+        }
         cursor.skip_blanks();
+        let has_time = !cursor.rest.starts_with('#');
+        let time = if has_time { cursor.word() } else { "" };
+        cursor.skip_blanks();
+        Ok(Self { series: SeriesText(series), value, time, behind: cursor.rest })
     }
-    if cursor.rest.starts_with('#') && format == Format::OpenMetrics {
-        check_exemplar(cursor.rest)?;
-    } else if !cursor.rest.is_empty() {
-        return Err(format!("there is {} behind value and time", Shown(cursor.rest)));
+
+    /// That something is there which should not be.
+    pub(crate) fn too_much(self) -> String {
+        format!("there is {} behind value and time", Shown(self.behind))
     }
-    Ok(SampleLine { series: SeriesText(series), value, at_ms })
+}
+
+fn sample(line: &str, format: Format) -> Result<SampleLine<'_>, String> {
+    let raw = RawSample::of(line)?;
+    let value = number(raw.value)
+        .ok_or_else(|| format!("the value {} is not a number", Shown(raw.value)))?;
+    let at_ms = (!raw.time.is_empty()).then(|| time_ms(raw.time, format)).transpose()?;
+    if raw.behind.starts_with('#') && format == Format::OpenMetrics {
+        check_exemplar(raw.behind)?;
+    } else if !raw.behind.is_empty() {
+        return Err(raw.too_much());
+    }
+    Ok(SampleLine { series: raw.series, value, at_ms })
 }
 
 /// Where name and labels end.
@@ -357,12 +378,12 @@ impl<'a> SeriesText<'a> {
 }
 
 /// Whether a metric may have that name without quotes.
-fn is_metric_name(name: &str) -> bool {
+pub(crate) fn is_metric_name(name: &str) -> bool {
     is_name(name, |byte| byte == b'_' || byte == b':')
 }
 
 /// Whether a label may have that name without quotes.
-pub(super) fn is_label_name(name: &str) -> bool {
+pub(crate) fn is_label_name(name: &str) -> bool {
     is_name(name, |byte| byte == b'_')
 }
 
@@ -419,18 +440,6 @@ impl<'a> Cursor<'a> {
         self.rest = &inside[end..];
         // The escapes of texts in quotes are those of OpenMetrics in both formats.
         Ok(unescaped(text, Format::OpenMetrics))
-    }
-}
-
-/// The beginning of a piece of an exposition, in quotes.
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(SHOWN_CHARS_MAX) {
-            Some((end, _)) => write!(f, "{:?}…", &self.0[..end]),
-            None => write!(f, "{:?}", self.0),
-        }
     }
 }
 
