@@ -64,6 +64,9 @@ pub(super) struct Buffer {
     /// The current window.
     pub from: usize,
     pub to: usize,
+    /// How far the window's ends moved last.
+    from_stride: usize,
+    to_stride: usize,
     drops_from: usize,
     drops_to: usize,
     wants_drops: bool,
@@ -165,8 +168,9 @@ impl Buffer {
 
     /// Moves on to a window; windows only move forward.
     pub fn seek(&mut self, start_ms: i64, end_ms: i64) {
-        self.to = advance(&self.times, self.to, end_ms);
-        self.from = advance(&self.times, self.from, start_ms).min(self.to);
+        self.to = advance_evenly(&self.times, self.to, end_ms, &mut self.to_stride);
+        self.from = advance_evenly(&self.times, self.from, start_ms, &mut self.from_stride);
+        self.from = self.from.min(self.to);
         if self.wants_drops {
             // A fall counts when both its samples are in the window.
             let (first, last) = (self.gone + self.from, self.gone + self.to);
@@ -203,6 +207,19 @@ pub(super) fn advance(times: &[Timestamp], at: usize, moment_ms: i64) -> usize {
     let end = (at + reach).min(times.len());
     let from = at + reach / 2;
     from + times[from..end].partition_point(|at| at.as_millis() <= moment_ms)
+}
+
+/// As [`advance`]. Samples that are as regular as the steps are found at once: as far from `at` as last
+/// time, which `stride` keeps.
+fn advance_evenly(times: &[Timestamp], at: usize, moment_ms: i64, stride: &mut usize) -> usize {
+    let is_before = |index: usize| times.get(index).map(|at| at.as_millis() <= moment_ms);
+    let guess = at + *stride;
+    if *stride > 0 && is_before(guess - 1) == Some(true) && is_before(guess) != Some(true) {
+        return guess;
+    }
+    let found = advance(times, at, moment_ms);
+    *stride = found - at;
+    found
 }
 
 fn push_drops<T: PartialOrd>(
@@ -361,6 +378,10 @@ mod tests {
                 let expected =
                     (at..50).find(|index| times[*index].as_millis() > moment).unwrap_or(50);
                 assert_eq!(advance(&times, at, moment), expected);
+                for mut stride in [0, 1, 3, 7, expected - at, usize::from(expected > at)] {
+                    let found = advance_evenly(&times, at, moment, &mut stride);
+                    assert_eq!((found, found - at), (expected, stride));
+                }
             }
         }
     }

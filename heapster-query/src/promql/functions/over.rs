@@ -27,7 +27,7 @@ impl Number for i64 {
     }
 
     fn minus(self, other: Self) -> f64 {
-        (i128::from(self) - i128::from(other)) as f64
+        rounded(i128::from(self) - i128::from(other))
     }
 
     fn is_nan(self) -> bool {
@@ -36,7 +36,7 @@ impl Number for i64 {
 
     fn sum(values: &[Self]) -> f64 {
         // A run has at most 2^32 samples, so the sum stays within 128 bits.
-        values.iter().map(|value| i128::from(*value)).sum::<i128>() as f64
+        rounded(values.iter().map(|value| i128::from(*value)).sum())
     }
 
     fn mean(values: &[Self]) -> f64 {
@@ -45,7 +45,7 @@ impl Number for i64 {
 
     fn increase(first: Self, last: Self, before_drops: impl Iterator<Item = Self>) -> f64 {
         let corrections: i128 = before_drops.map(i128::from).sum();
-        (i128::from(last) - i128::from(first) + corrections) as f64
+        rounded(i128::from(last) - i128::from(first) + corrections)
     }
 
     fn least(values: &[Self]) -> Self {
@@ -55,6 +55,11 @@ impl Number for i64 {
     fn greatest(values: &[Self]) -> Self {
         values.iter().copied().max().unwrap_or(0)
     }
+}
+
+/// The nearest float. Nearly every number fits into 64 bits, for which the machine has an instruction.
+fn rounded(exact: i128) -> f64 {
+    i64::try_from(exact).map_or_else(|_| exact as f64, |exact| exact as f64)
 }
 
 impl Number for f64 {

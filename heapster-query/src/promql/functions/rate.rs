@@ -18,20 +18,20 @@ pub(super) fn extrapolated<T: Number>(stretch: &Stretch<'_, T>, is_counter: bool
         true => T::increase(first, last, stretch.before_drops()),
         false => last.minus(first),
     };
-    let seconds = |millis: i64| millis as f64 / 1000.0;
+    // In milliseconds, since only proportions matter.
     let first_ms = stretch.times[0].as_millis();
     let last_ms = stretch.times[count - 1].as_millis();
-    let mut to_start = seconds(first_ms - stretch.start_ms);
-    let mut to_end = seconds(stretch.end_ms - last_ms);
-    let sampled = seconds(last_ms - first_ms);
+    let mut to_start = (first_ms - stretch.start_ms) as f64;
+    let mut to_end = (stretch.end_ms - last_ms) as f64;
+    let sampled = (last_ms - first_ms) as f64;
     let average = sampled / (count - 1) as f64;
     let threshold = average * 1.1;
     if to_start >= threshold {
         to_start = average / 2.0;
     }
-    if is_counter && increase > 0.0 && first.float() >= 0.0 {
-        let to_zero = sampled * (first.float() / increase);
-        to_start = to_start.min(to_zero);
+    // Not before the moment at which a counter would have been zero; divided only where that matters.
+    if is_counter && first.float() >= 0.0 && sampled * first.float() < to_start * increase {
+        to_start = sampled * (first.float() / increase);
     }
     if to_end >= threshold {
         to_end = average / 2.0;
