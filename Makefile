@@ -78,7 +78,8 @@ BENCH_ARGS ?=
 
 .PHONY: bench
 bench: setup ## The workload report: figures beside goals and other engines (flags: BENCH_ARGS)
-	@$(CARGO) build --release --locked -p heapster-benches --bin heapster-workload
+	@$(CARGO) build --release --locked -p heapster-server -p heapster-benches \
+		--bin heapster --bin heapster-workload
 	@if [ -f $(GENERATOR) ] && [ ! -f $(GENERATED)/meta.txt ]; then \
 		$(MAKE) --no-print-directory generated-data >&2 \
 			|| echo "the generator does not run here; the report makes a set of its own" >&2; \

@@ -24,6 +24,9 @@ struct Arguments {
     /// Folder that the generator of the generated data set wrote.
     #[arg(long, env = "HEAPSTER_GENERATED")]
     generated: Option<PathBuf>,
+    /// The server that is asked over HTTP.
+    #[arg(long, default_value = "target/release/heapster")]
+    heapster: PathBuf,
     /// Where to put the stores; a temporary folder by default.
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -52,6 +55,7 @@ fn main() -> std::io::Result<ExitCode> {
         is_quick: arguments.quick,
         generated: arguments.generated,
         recorded: arguments.recorded,
+        heapster: arguments.heapster,
         folder: arguments.folder,
     };
     let report = Report::measure(options, &sections)?;

@@ -29,6 +29,8 @@ pub struct LabOptions {
     pub generated: Option<PathBuf>,
     /// File of the recorded set.
     pub recorded: PathBuf,
+    /// The server that is asked over HTTP.
+    pub heapster: PathBuf,
     /// Where to put the stores; a temporary folder by default.
     pub folder: Option<PathBuf>,
 }

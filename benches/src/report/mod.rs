@@ -6,7 +6,9 @@
 mod append;
 mod child;
 mod decode;
+mod direct;
 mod disk;
+mod http;
 mod lab;
 mod memory;
 mod opening;
@@ -47,6 +49,8 @@ pub enum Section {
     Decode,
     /// Queries in process.
     Queries,
+    /// Queries of PromQL, asked of the server.
+    Http,
     /// A month and its tiers.
     Tiers,
     /// Opening a store again.
@@ -62,6 +66,7 @@ impl Section {
             Self::Memory => "memory",
             Self::Decode => "decode",
             Self::Queries => "queries, in process, one thread, CPU time",
+            Self::Http => "queries over HTTP, wall time",
             Self::Tiers => "tiers",
             Self::Opening => "opening",
         }
@@ -75,6 +80,7 @@ impl Section {
             Self::Memory => memory::run(lab),
             Self::Decode => decode::run(lab),
             Self::Queries => queries::run(lab),
+            Self::Http => http::run(lab),
             Self::Tiers => tiers::run(lab),
             Self::Opening => opening::run(lab),
         }
