@@ -165,6 +165,15 @@ kill: setup ## kill -9 of a server under load, CYCLES times; nothing acknowledge
 	$(CARGO) build --release --locked -p heapster-server -p heapster-benches --bin heapster --bin heapster-killer
 	target/release/heapster-killer --cycles $(CYCLES) --seed $(SEED)
 
+MINUTES ?= 10
+# Flags such as --keep or --prometheus FILE.
+COMPARE_ARGS ?=
+
+.PHONY: compare
+compare: setup ## A Prometheus sends to the server for MINUTES, then both answer the same queries (COMPARE_ARGS)
+	$(CARGO) build --release --locked -p heapster-server
+	@scripts/compare-prometheus --minutes $(MINUTES) $(COMPARE_ARGS)
+
 .PHONY: miri
 miri: ## The codecs under Miri, which finds undefined behaviour (needs a nightly toolchain)
 	MIRIFLAGS="-Zmiri-symbolic-alignment-check -Zmiri-disable-isolation" PROPTEST_CASES=2 \
