@@ -34,12 +34,11 @@ impl Key {
 
     /// Of these labels, those of the list.
     pub fn only(&self, list: &[Text]) -> Self {
-        let pairs = list.iter().filter(|label| **label != NAME);
-        let pairs = pairs.map(|label| (label, self.labels.value(label)));
-        let labels: Labels = pairs
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(label, value)| (label.clone(), value))
-            .collect();
+        // Texts are shared, not copied: a query may have made long ones.
+        let asked = list.iter().filter(|label| **label != NAME);
+        let pairs =
+            asked.filter_map(|label| Some((label.clone(), self.labels.get(label)?.clone())));
+        let labels: Labels = pairs.filter(|(_, value)| !value.is_empty()).collect();
         let has_name = list.iter().any(|label| *label == NAME);
         Self { name: self.name.clone().filter(|_| has_name), labels }
     }

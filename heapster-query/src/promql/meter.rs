@@ -136,6 +136,17 @@ impl Held<'_> {
         self.grow_by(count, bytes)
     }
 
+    /// Takes room for a text that the query makes, such as the value of a label.
+    pub fn grow_text(&mut self, bytes: usize) -> Result<(), QueryError> {
+        self.meter.check()?;
+        self.grow_by(0, bytes)
+    }
+
+    /// Whether the answer is still wanted and in time.
+    pub fn check(&self) -> Result<(), QueryError> {
+        self.meter.check()
+    }
+
     fn grow_by(&mut self, count: usize, bytes: usize) -> Result<(), QueryError> {
         let meter = self.meter;
         let limits = &meter.limits;

@@ -126,6 +126,35 @@ fn limits_have_an_error_each() {
 }
 
 #[test]
+fn labels_that_a_query_makes_are_short_and_count_as_memory() {
+    let storage = many(300);
+    let doubled = |times: usize| {
+        let mut query = "g".to_owned();
+        for _ in 0..times {
+            query = format!("label_replace({query}, \"pod\", \"$1$1\", \"pod\", \"(.*)\")");
+        }
+        query
+    };
+    let engine = limited(QueryLimits { memory_max_bytes: 4 << 20, ..QueryLimits::default() });
+    assert!(range(&engine, &storage, &doubled(4)).is_ok());
+    // 300 values of 20 KiB.
+    let error = range(&engine, &storage, &doubled(12)).unwrap_err();
+    assert!(matches!(error, QueryError::TooMuchMemory { .. }), "{error}");
+    let joined = format!("label_join(g, \"l\", \"{}\", \"pod\", \"pod\")", "x".repeat(70_000));
+    let written = format!("label_replace(g, \"l\", \"{}\", \"\", \"\")", "x".repeat(70_000));
+    for query in [doubled(40), joined, written] {
+        let error = range(&Engine::default(), &many(1), &query).unwrap_err().to_string();
+        assert!(error.contains("longer than 65536 bytes"), "{error}");
+    }
+    let late =
+        Control { elapsed: Some(Arc::new(|| Duration::from_secs(31))), ..Control::default() };
+    let query = "label_replace(vector(1), \"a\", \"b\", \"\", \"\")";
+    let snapshot = storage.snapshot().unwrap();
+    let error = engine.instant(&*snapshot, query, at(60), &late).unwrap_err();
+    assert!(matches!(error, QueryError::TimedOut), "{error}");
+}
+
+#[test]
 fn a_query_of_very_many_steps_is_refused_before_it_takes_memory() {
     let (storage, snapshot) = (many(1), many(1).snapshot().unwrap());
     let engine = Engine::default();

@@ -8,6 +8,9 @@ use super::super::key::Key;
 use super::super::meter::{Held, Meter};
 use crate::error::QueryError;
 
+/// Series between two looks at whether the answer is still wanted.
+const CHECK_EVERY: usize = 1024;
+
 /// One series: a value, or [`ABSENT`], for each step.
 #[derive(Debug)]
 pub(in super::super) struct Series {
@@ -53,7 +56,10 @@ impl<'a> Table<'a> {
         let Self { series, held } = self;
         let mut merged: Vec<Series> = Vec::with_capacity(series.len());
         let mut places: HashMap<Key, usize> = HashMap::with_capacity(series.len());
-        for one in series {
+        for (index, one) in series.into_iter().enumerate() {
+            if index % CHECK_EVERY == 0 {
+                held.check()?;
+            }
             match places.entry(one.key.clone()) {
                 Entry::Vacant(place) => {
                     place.insert(merged.len());
