@@ -28,27 +28,38 @@ impl Turns {
     }
 
     /// As [`Turns::make`], with a wait and a refusal of one's own.
-    pub(super) async fn make_within(
+    async fn make_within(
         &self,
         wait: Duration,
         make: impl FnOnce() -> Response + Send + 'static,
         refuse: impl FnOnce() -> Response,
     ) -> Response {
+        let made = self.take(wait, move || Some(make())).await;
+        made.flatten().unwrap_or_else(refuse)
+    }
+
+    /// Takes a turn and tries to make an answer. `None` when there was no turn in that time,
+    /// `Some(None)` when no answer was made; either way no turn is held.
+    pub(super) async fn take(
+        &self,
+        wait: Duration,
+        make: impl FnOnce() -> Option<Response> + Send + 'static,
+    ) -> Option<Option<Response>> {
         let turn = Arc::clone(&self.free).acquire_owned();
         let Ok(Ok(turn)) = tokio::time::timeout(wait, turn).await else {
-            return refuse();
+            return None;
         };
         let made = tokio::task::spawn_blocking(move || {
-            let mut response = make();
+            let mut response = make()?;
             hold(&mut response, turn);
-            response
+            Some(response)
         });
         match made.await {
-            Ok(response) => response,
+            Ok(response) => Some(response),
             // The router turns a panic into an answer.
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => busy("server is shutting down"),
+                Err(_) => Some(Some(busy("server is shutting down"))),
             },
         }
     }

@@ -312,29 +312,36 @@ fn a_query_ends_with_its_time() {
 }
 
 #[test]
-fn queries_wait_for_their_turn_and_leave_it_when_nobody_waits() {
+fn long_queries_wait_for_each_other_and_short_ones_for_none() {
     let dir = store();
     let server = Server::start(dir.path(), &["--query-max-concurrency=1"]);
-    let mut long = TcpStream::connect(&server.address).expect("it listens");
     let target = long_query();
-    write!(long, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
-    // Whether the long one has its turn yet is told by another that gets none.
+    let begin = || {
+        let mut long = TcpStream::connect(&server.address).expect("it listens");
+        write!(long, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+        long
+    };
+    let first = begin();
+    // Whether it has the turn of the long ones yet is told by another that gets none.
     let clock = SystemClock::new();
     loop {
-        let answer = get(&server, "/api/v1/query?query=1&timeout=200ms");
-        if answer.status == 503 {
-            let json = answer.json();
-            assert_eq!(json["errorType"], "timeout", "{json}");
-            assert_eq!(json["error"], "query timed out in query queue");
+        let answer = get(&server, &format!("{target}&timeout=1s"));
+        let json = answer.json();
+        assert_eq!((answer.status, &json["errorType"]), (503, &json!("timeout")), "{json}");
+        if json["error"] == "query timed out in query queue" {
             break;
         }
         assert!(clock.monotonic() < PATIENCE, "the long query ends too early");
-        thread::sleep(Duration::from_millis(10));
     }
-    drop(long);
-    // With its client gone the query ends, and the next one gets its turn.
-    let answer = get(&server, "/api/v1/query?query=1&timeout=25s");
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    let others = [begin(), begin(), begin()];
+    for _ in 0..5 {
+        let answer = get(&server, "/api/v1/query?query=count(requests_total)&timeout=25s");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    // With their clients gone they end, and the next long one gets its turn.
+    drop((first, others));
+    let json = get(&server, &format!("{target}&timeout=3s")).json();
+    assert_eq!(json["error"], "query timed out in expression evaluation");
 }
 
 #[test]

@@ -67,6 +67,11 @@ impl Failure {
         Self::bad_data(format!("invalid parameter {name:?}: {why}"))
     }
 
+    /// Whether there was not enough time.
+    pub(super) fn is_timeout(&self) -> bool {
+        self.kind == ErrorType::Timeout
+    }
+
     /// The answer that tells the client.
     pub(super) fn into_response(self) -> Response {
         let mut json = JsonWriter::new(Style::Plain);

@@ -39,6 +39,10 @@ const PREFIX: &str = "/api/v1";
 
 /// Bytes of a form at most: a query is shorter than 256 KiB, and escapes make it three times as long.
 const FORM_BYTES_MAX: usize = 1 << 20;
+/// What a query may take that is not to wait for those that take long.
+const QUICK: Duration = Duration::from_millis(250);
+/// Of the turns, this part is for the quick.
+const QUICK_SHARE: usize = 4;
 /// How much longer than its query a request may take, so that the client is told why it ends.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -89,8 +93,7 @@ pub struct PrometheusState {
 /// Adds the API to a router.
 pub fn add_routes(router: &mut Router, state: PrometheusState) {
     let started = state.clock.now();
-    let turns = Turns::new(state.options.queries_max, state.options.limits.timeout);
-    let own = Arc::new(Prometheus { state, turns, started });
+    let own = Arc::new(Prometheus::new(state, started));
     query::add_routes(router, &own);
     browse::add_routes(router, &own);
     federate::add_routes(router, &own);
@@ -110,9 +113,14 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// The state of the API and the turns to ask.
+///
+/// How long a query takes is known when it is done. So each is tried for a short time first, among
+/// others that are tried; what takes longer is begun again among those that take long. That way no
+/// number of long ones keeps the short ones waiting.
 struct Prometheus {
     state: PrometheusState,
-    turns: Turns,
+    quick: Turns,
+    slow: Turns,
     started: Timestamp,
 }
 
@@ -133,44 +141,70 @@ struct Reader<'a> {
 }
 
 impl Prometheus {
+    fn new(state: PrometheusState, started: Timestamp) -> Self {
+        let PrometheusOptions { queries_max, limits, .. } = state.options;
+        let quick = (queries_max / QUICK_SHARE).max(1);
+        let turns = |count: usize| Turns::new(count, limits.timeout);
+        let (quick, slow) = (turns(quick), turns(queries_max.saturating_sub(quick)));
+        Self { state, quick, slow, started }
+    }
+
     fn now(&self) -> Timestamp {
         self.state.clock.now()
     }
 
     /// Reads the store in turn, on a thread that may block. The read ends when the returned future is
-    /// dropped, or when the time for it is over.
+    /// dropped, or when the time for it is over. It may be begun twice.
     async fn read<F>(self: &Arc<Self>, wishes: Wishes, read: F) -> Response
     where
-        F: FnOnce(&Reader<'_>) -> Result<Response, Failure> + Send + 'static,
+        F: Fn(&Reader<'_>) -> Result<Response, Failure> + Send + Sync + 'static,
     {
         let options = &self.state.options;
         let cancel = CancelOnDrop(Cancel::default());
-        let timeout = wishes
+        let time = wishes
             .timeout
             .map_or(options.limits.timeout, |wished| wished.min(options.limits.timeout));
-        let (clock, begin) = (Arc::clone(&self.state.clock), self.state.clock.monotonic());
-        let engine = Engine::new(EngineOptions {
-            lookback: wishes.lookback.unwrap_or(options.lookback),
+        let begin = self.state.clock.monotonic();
+        let read = Arc::new(read);
+        for (turns, is_quick) in [(&self.quick, true), (&self.slow, false)] {
+            let left = time.saturating_sub(self.state.clock.monotonic().saturating_sub(begin));
+            let (own, read, flag) = (Arc::clone(self), Arc::clone(&read), cancel.0.clone());
+            let make = move || {
+                let clock = Arc::clone(&own.state.clock);
+                let waited = clock.monotonic().saturating_sub(begin);
+                let end = if is_quick { time.min(waited + QUICK) } else { time };
+                let elapsed = Arc::new(move || clock.monotonic().saturating_sub(begin));
+                let control = Control { cancel: flag, elapsed: Some(elapsed) };
+                let snapshot = own.state.store.snapshot();
+                let engine = own.engine(end, wishes.lookback);
+                let reader = Reader { engine, snapshot: &snapshot, control, waited };
+                match read(&reader) {
+                    Err(failure) if failure.is_timeout() && end < time => None,
+                    answer => {
+                        let mut response = answer.unwrap_or_else(Failure::into_response);
+                        say_what_is_lacking(&mut response, &snapshot.damage());
+                        Some(response)
+                    }
+                }
+            };
+            match turns.take(left, make).await {
+                Some(Some(response)) => return response,
+                Some(None) => {}
+                None => break,
+            }
+        }
+        let why = "query timed out in query queue";
+        Failure::new(ErrorType::Timeout, why).into_response()
+    }
+
+    fn engine(&self, timeout: Duration, lookback: Option<Duration>) -> Engine {
+        let options = &self.state.options;
+        Engine::new(EngineOptions {
+            lookback: lookback.unwrap_or(options.lookback),
             limits: QueryLimits { timeout, ..options.limits },
             vocabulary: Arc::new(Kubernetes),
             ..EngineOptions::default()
-        });
-        let (own, flag) = (Arc::clone(self), cancel.0.clone());
-        let make = move || {
-            let snapshot = own.state.store.snapshot();
-            let waited = clock.monotonic().saturating_sub(begin);
-            let elapsed = Arc::new(move || clock.monotonic().saturating_sub(begin));
-            let control = Control { cancel: flag, elapsed: Some(elapsed) };
-            let reader = Reader { engine, snapshot: &snapshot, control, waited };
-            let mut response = read(&reader).unwrap_or_else(Failure::into_response);
-            say_what_is_lacking(&mut response, &snapshot.damage());
-            response
-        };
-        let refuse = || {
-            let why = "query timed out in query queue";
-            Failure::new(ErrorType::Timeout, why).into_response()
-        };
-        self.turns.make_within(timeout, make, refuse).await
+        })
     }
 }
 
