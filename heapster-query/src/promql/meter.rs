@@ -136,6 +136,11 @@ impl Held<'_> {
         self.grow_by(count, bytes)
     }
 
+    /// Takes room for more entries of a list.
+    pub fn grow_list<T>(&mut self, entries: usize) -> Result<(), QueryError> {
+        self.grow_by(entries, entries.saturating_mul(size_of::<T>()))
+    }
+
     /// Takes room for a text that the query makes, such as the value of a label.
     pub fn grow_text(&mut self, bytes: usize) -> Result<(), QueryError> {
         self.meter.check()?;

@@ -12,8 +12,9 @@ use super::super::language::print_number;
 use super::super::meter::Held;
 use super::super::plan::{Aggregate, Param, Scalar};
 use super::Evaluator;
+use super::extremes::Ranking;
 use super::pipeline::Consumer;
-use super::table::{Series, Table, absent};
+use super::table::{Table, absent};
 use crate::error::QueryError;
 
 /// Evaluates an aggregation.
@@ -34,8 +35,10 @@ pub(super) fn evaluate<'a>(
             if counts.iter().all(|count| *count == 0) {
                 return Table::empty(evaluator.meter);
             }
-            let table = evaluator.table(of, grid)?;
-            Ok(extremes(table, grouping, &counts, *op == AggregateOp::TopK))
+            let greatest = *op == AggregateOp::TopK;
+            let meter = evaluator.meter;
+            let ranking = Ranking { meter, grouping, greatest, counts: &counts };
+            ranking.of(&evaluator.pipeline(of, grid)?)
         }
         (AggregateOp::CountValues, Some(Param::Label(label))) => {
             let table = evaluator.table(of, grid)?;
@@ -55,7 +58,7 @@ pub(super) fn evaluate<'a>(
 }
 
 /// The labels of the group that a series belongs to; the key is not made when none are asked for.
-fn group_key(grouping: &Grouping, key: &dyn Fn() -> Key) -> Key {
+pub(super) fn group_key(grouping: &Grouping, key: &dyn Fn() -> Key) -> Key {
     match (grouping.without, grouping.labels.is_empty()) {
         (false, true) => Key::default(),
         (false, false) => key().only(&grouping.labels),
@@ -237,6 +240,7 @@ impl<'a> Consumer for Folding<'a, '_> {
     fn take(
         &self,
         part: &mut Groups<'a>,
+        _: usize,
         key: &dyn Fn() -> Key,
         values: &[f64],
     ) -> Result<(), QueryError> {
@@ -337,54 +341,6 @@ fn counts(params: &[f64]) -> Result<Vec<usize>, QueryError> {
         return Err(QueryError::execution(format!("Scalar value {shown} underflows int64")));
     }
     Ok(params.iter().map(|param| if *param < 1.0 { 0 } else { *param as usize }).collect())
-}
-
-/// Keeps the greatest or least values of each group at each step. With one step the series come in
-/// the order of their values; NaN comes last either way.
-fn extremes<'a>(
-    mut table: Table<'a>,
-    grouping: &Grouping,
-    counts: &[usize],
-    greatest: bool,
-) -> Table<'a> {
-    let groups = groups(&table, grouping);
-    let mut order = Vec::with_capacity(table.series.len());
-    let mut ranked: Vec<(f64, usize)> = Vec::new();
-    for (_, members) in &groups {
-        for (step, count) in counts.iter().enumerate() {
-            ranked.clear();
-            ranked.extend(members.iter().map(|index| (table.series[*index].values[step], *index)));
-            ranked.retain(|(value, _)| is_present(*value));
-            let by_rank = |a: &(f64, usize), b: &(f64, usize)| {
-                let of_values = match (a.0.is_nan(), b.0.is_nan()) {
-                    (false, false) if greatest => b.0.partial_cmp(&a.0),
-                    (false, false) => a.0.partial_cmp(&b.0),
-                    (a, b) => Some(a.cmp(&b)),
-                };
-                of_values.unwrap_or(std::cmp::Ordering::Equal).then(a.1.cmp(&b.1))
-            };
-            if *count < ranked.len() {
-                if *count > 0 {
-                    ranked.select_nth_unstable_by(*count - 1, by_rank);
-                }
-                for (_, index) in &ranked[*count..] {
-                    table.series[*index].values[step] = ABSENT;
-                }
-                ranked.truncate(*count);
-            }
-            if counts.len() == 1 {
-                ranked.sort_by(by_rank);
-                order.extend(ranked.iter().map(|(_, index)| *index));
-            }
-        }
-    }
-    if counts.len() == 1 {
-        let mut taken: Vec<Option<Series>> = table.series.into_iter().map(Some).collect();
-        table.series = order.iter().filter_map(|index| taken[*index].take()).collect();
-    } else {
-        table.series.retain(|series| super::table::has_values(&series.values));
-    }
-    table
 }
 
 fn count_values<'a>(

@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod column;
+mod extremes;
 mod histogram;
 mod join;
 mod pipeline;

@@ -28,10 +28,11 @@ pub(super) trait Consumer: Sync {
     /// Begins a block.
     fn begin(&self) -> Result<Self::Part, QueryError>;
 
-    /// Takes a series that has a value at some step. Making its key costs something.
+    /// Takes the series of that number, which has a value at some step. Making its key costs something.
     fn take(
         &self,
         part: &mut Self::Part,
+        index: usize,
         key: &dyn Fn() -> Key,
         values: &[f64],
     ) -> Result<(), QueryError>;
@@ -412,13 +413,14 @@ impl<'a> Pipeline<'a> {
             self.annotate(index, &values);
             self.stages.iter().for_each(|stage| stage.apply(&mut values));
             if has_values(&values) {
-                consumer.take(&mut part, &|| self.key(index), &values)?;
+                consumer.take(&mut part, index, &|| self.key(index), &values)?;
             }
         }
         Ok(part)
     }
 
-    fn key(&self, index: usize) -> Key {
+    /// The labels of a series.
+    pub fn key(&self, index: usize) -> Key {
         let mut key = match &self.leaf {
             Leaf::Latest { sources, .. } | Leaf::Over { sources, .. } => sources.list[index].key(),
             Leaf::OverTable { table, .. } | Leaf::Table(table) => table.series[index].key.clone(),
@@ -528,6 +530,7 @@ impl<'a> Consumer for Collect<'a> {
     fn take(
         &self,
         (series, held): &mut Self::Part,
+        _: usize,
         key: &dyn Fn() -> Key,
         values: &[f64],
     ) -> Result<(), QueryError> {
@@ -552,6 +555,7 @@ impl Consumer for Presence {
     fn take(
         &self,
         part: &mut Vec<bool>,
+        _: usize,
         _: &dyn Fn() -> Key,
         values: &[f64],
     ) -> Result<(), QueryError> {
