@@ -1,13 +1,15 @@
 //! From the samples of one column to a value for each step.
 
-use heapster_core::Value;
+use std::ops::Range;
+
 use heapster_core::storage::{ColumnCursor, Run, Samples, Sum, Summary, Values};
+use heapster_core::{Timestamp, Value};
 
 use super::super::functions::{Average, Kahan, Number, Stretch, over};
 use super::super::grid::is_present;
 use super::super::meter::Meter;
 use super::super::plan::OverFunction;
-use super::window::{Buffer, Windows, remove_stale};
+use super::window::{Buffer, Marks, Windows, remove_stale};
 use crate::error::QueryError;
 
 /// Memory that is used again for column after column.
@@ -87,11 +89,7 @@ impl Over<'_> {
         let buffer = &mut scratch.buffer;
         buffer.reset(self.function.needs_drops());
         buffer.fill(samples.clone().map(|(at, _)| at), samples.map(|(_, value)| value));
-        for (step, out) in out.iter_mut().enumerate() {
-            let (start, end) = self.windows.of(step);
-            buffer.seek(start, end);
-            self.evaluate(buffer, step, out);
-        }
+        self.evaluate(buffer, 0..out.len(), out);
     }
 
     /// Moves a buffer along with the windows: for functions that look at all samples of a window.
@@ -103,55 +101,52 @@ impl Over<'_> {
     ) -> Result<(), QueryError> {
         buffer.reset(self.function.needs_drops());
         let mut next = cursor.next_run()?;
-        for (step, out) in out.iter_mut().enumerate() {
+        let mut step = 0;
+        while step < out.len() {
             let (start, end) = self.windows.of(step);
             while let Some(run) = next.filter(|run| run.first.as_millis() <= end) {
                 if run.last.as_millis() > start {
-                    buffer.seek(start, end);
+                    buffer.seek((start, end));
                     let is_rising = run.summary.is_some_and(|summary| summary.resets == 0);
                     buffer.load(cursor, is_rising, self.meter)?;
                 }
                 next = cursor.next_run()?;
             }
-            buffer.seek(start, end);
-            self.evaluate(buffer, step, out);
+            // As far as what is in the buffer goes.
+            let until =
+                next.map_or(out.len(), |run| self.windows.steps_before(run.first.as_millis()));
+            self.evaluate(buffer, step..until, out);
+            step = until.max(step + 1);
         }
         Ok(())
     }
 
-    fn evaluate(&self, buffer: &Buffer, step: usize, out: &mut f64) {
-        match &buffer.values {
-            Values::Ints(values) => self.evaluate_window(buffer, values, step, out),
-            Values::Floats(values) => self.evaluate_window(buffer, values, step, out),
+    fn evaluate(&self, buffer: &mut Buffer, steps: Range<usize>, out: &mut [f64]) {
+        let Buffer { times, values, drops, gone, marks, .. } = buffer;
+        let drops = (drops.as_slice(), *gone);
+        match values {
+            Values::Ints(values) => self.each_window(times, values, drops, marks, steps, out),
+            Values::Floats(values) => self.each_window(times, values, drops, marks, steps, out),
             // The buffer has made floats of them.
             Values::Mixed(_) => {}
         }
     }
 
-    fn evaluate_window<T: Number>(
+    fn each_window<T: Number>(
         &self,
-        buffer: &Buffer,
+        times: &[Timestamp],
         values: &[T],
-        step: usize,
-        out: &mut f64,
+        drops: (&[usize], usize),
+        marks: &mut Marks,
+        steps: Range<usize>,
+        out: &mut [f64],
     ) {
-        let (from, to) = (buffer.from, buffer.to);
-        if from == to {
-            return;
-        }
-        let (start_ms, end_ms) = self.windows.of(step);
-        let stretch = Stretch {
-            times: &buffer.times[from..to],
-            values: &values[from..to],
-            drops: buffer.drops(),
-            drops_base: buffer.gone + from,
-            start_ms,
-            end_ms,
-            now_ms: self.windows.grid.time_ms(step),
-            param: self.params.map_or(0.0, |params| params[step]),
-        };
-        if let Some(value) = over(self.function, &stretch) {
-            *out = value;
+        let of = |function| EachWindow { over: self, function, times, values, drops };
+        // Loops of their own for what is asked for most.
+        match self.function {
+            OverFunction::Rate => of(OverFunction::Rate).write(marks, steps, out),
+            OverFunction::Increase => of(OverFunction::Increase).write(marks, steps, out),
+            function => of(function).write(marks, steps, out),
         }
     }
 
@@ -223,6 +218,45 @@ impl Over<'_> {
             }
         };
         (is_within && is_exact).then_some(summary)
+    }
+}
+
+/// A function of the windows of samples that are in memory.
+struct EachWindow<'o, 'd, T> {
+    over: &'o Over<'o>,
+    function: OverFunction,
+    times: &'d [Timestamp],
+    values: &'d [T],
+    /// Falls, and how many samples were gone when they were counted from.
+    drops: (&'d [usize], usize),
+}
+
+impl<T: Number> EachWindow<'_, '_, T> {
+    /// Writes the function's value of the windows of some steps.
+    #[inline(always)]
+    fn write(&self, marks: &mut Marks, steps: Range<usize>, out: &mut [f64]) {
+        let Over { windows, params, .. } = self.over;
+        for step in steps {
+            let (start_ms, end_ms) = windows.of(step);
+            marks.seek(self.times, self.drops, (start_ms, end_ms));
+            let (from, to) = (marks.from, marks.to);
+            if from == to {
+                continue;
+            }
+            let stretch = Stretch {
+                times: &self.times[from..to],
+                values: &self.values[from..to],
+                drops: marks.drops(self.drops.0),
+                drops_base: self.drops.1 + from,
+                start_ms,
+                end_ms,
+                now_ms: windows.grid.time_ms(step),
+                param: params.map_or(0.0, |params| params[step]),
+            };
+            if let Some(value) = over(self.function, &stretch) {
+                out[step] = value;
+            }
+        }
     }
 }
 
@@ -355,10 +389,7 @@ impl State {
 }
 
 /// The newest sample of the one window of a set's column, unless it says that the series has ended.
-pub(super) fn newest(
-    sample: Option<(heapster_core::Timestamp, Value)>,
-    wants_time: bool,
-) -> Option<f64> {
+pub(super) fn newest(sample: Option<(Timestamp, Value)>, wants_time: bool) -> Option<f64> {
     let (at, value) = sample?;
     if value.is_stale() {
         return None;

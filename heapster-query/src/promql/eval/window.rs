@@ -35,6 +35,17 @@ impl Windows {
         (start + 1, end)
     }
 
+    /// How many steps end before a moment, if the first one does.
+    pub fn steps_before(&self, moment: i64) -> usize {
+        let (_, end) = self.of(0);
+        if self.shift.at_ms.is_some() {
+            return self.grid.count;
+        }
+        let step = self.grid.step_ms;
+        let index = (moment - end + step - 1) / step;
+        usize::try_from(index).map_or(0, |index| index.min(self.grid.count))
+    }
+
     /// The steps whose windows have a moment of `first..=last`.
     pub fn steps_of(&self, first: i64, last: i64) -> Range<usize> {
         let (start, end) = self.of(0);
@@ -61,7 +72,14 @@ pub(super) struct Buffer {
     pub drops: Vec<usize>,
     /// How many samples have left it.
     pub gone: usize,
-    /// The current window.
+    pub marks: Marks,
+    wants_drops: bool,
+    scratch: Samples,
+}
+
+/// Where the current window lies in a [`Buffer`].
+#[derive(Debug, Default)]
+pub(super) struct Marks {
     pub from: usize,
     pub to: usize,
     /// How far the window's ends moved last.
@@ -69,8 +87,38 @@ pub(super) struct Buffer {
     to_stride: usize,
     drops_from: usize,
     drops_to: usize,
-    wants_drops: bool,
-    scratch: Samples,
+}
+
+impl Marks {
+    /// Moves on to a window; windows only move forward.
+    #[inline]
+    pub fn seek(
+        &mut self,
+        times: &[Timestamp],
+        (drops, gone): (&[usize], usize),
+        (start_ms, end_ms): (i64, i64),
+    ) {
+        self.to = advance_evenly(times, self.to, end_ms, &mut self.to_stride);
+        self.from = advance_evenly(times, self.from, start_ms, &mut self.from_stride);
+        self.from = self.from.min(self.to);
+        if self.drops_to == drops.len() && self.drops_from == drops.len() {
+            return;
+        }
+        // A fall counts when both its samples are in the window.
+        let (first, last) = (gone + self.from, gone + self.to);
+        while drops.get(self.drops_from).is_some_and(|at| *at <= first) {
+            self.drops_from += 1;
+        }
+        self.drops_to = self.drops_to.max(self.drops_from);
+        while drops.get(self.drops_to).is_some_and(|at| *at < last) {
+            self.drops_to += 1;
+        }
+    }
+
+    /// The falls in the current window, out of all.
+    pub fn drops<'d>(&self, drops: &'d [usize]) -> &'d [usize] {
+        &drops[self.drops_from..self.drops_to]
+    }
 }
 
 impl Buffer {
@@ -78,8 +126,7 @@ impl Buffer {
     pub fn reset(&mut self, wants_drops: bool) {
         self.times.clear();
         self.drops.clear();
-        (self.gone, self.from, self.to) = (0, 0, 0);
-        (self.drops_from, self.drops_to) = (0, 0);
+        (self.gone, self.marks) = (0, Marks::default());
         self.wants_drops = wants_drops;
     }
 
@@ -131,7 +178,8 @@ impl Buffer {
 
     /// Lets go of what lies before the current window.
     fn forget(&mut self) {
-        let gone = self.from;
+        let marks = &mut self.marks;
+        let gone = marks.from;
         if gone == 0 {
             return;
         }
@@ -141,12 +189,12 @@ impl Buffer {
             Values::Floats(values) => drop(values.drain(..gone)),
             Values::Mixed(values) => drop(values.drain(..gone)),
         }
-        self.drops.drain(..self.drops_from);
-        self.drops_to -= self.drops_from;
-        self.drops_from = 0;
+        self.drops.drain(..marks.drops_from);
+        marks.drops_to -= marks.drops_from;
+        marks.drops_from = 0;
         self.gone += gone;
-        self.to -= gone;
-        self.from = 0;
+        marks.to -= gone;
+        marks.from = 0;
     }
 
     fn note_drops(&mut self, from: usize) {
@@ -167,27 +215,8 @@ impl Buffer {
     }
 
     /// Moves on to a window; windows only move forward.
-    pub fn seek(&mut self, start_ms: i64, end_ms: i64) {
-        self.to = advance_evenly(&self.times, self.to, end_ms, &mut self.to_stride);
-        self.from = advance_evenly(&self.times, self.from, start_ms, &mut self.from_stride);
-        self.from = self.from.min(self.to);
-        if self.wants_drops {
-            // A fall counts when both its samples are in the window.
-            let (first, last) = (self.gone + self.from, self.gone + self.to);
-            let drops = &self.drops;
-            while drops.get(self.drops_from).is_some_and(|at| *at <= first) {
-                self.drops_from += 1;
-            }
-            self.drops_to = self.drops_to.max(self.drops_from);
-            while drops.get(self.drops_to).is_some_and(|at| *at < last) {
-                self.drops_to += 1;
-            }
-        }
-    }
-
-    /// The falls in the current window.
-    pub fn drops(&self) -> &[usize] {
-        &self.drops[self.drops_from..self.drops_to]
+    pub fn seek(&mut self, window: (i64, i64)) {
+        self.marks.seek(&self.times, (&self.drops, self.gone), window);
     }
 }
 
@@ -211,6 +240,7 @@ pub(super) fn advance(times: &[Timestamp], at: usize, moment_ms: i64) -> usize {
 
 /// As [`advance`]. Samples that are as regular as the steps are found at once: as far from `at` as last
 /// time, which `stride` keeps.
+#[inline]
 fn advance_evenly(times: &[Timestamp], at: usize, moment_ms: i64, stride: &mut usize) -> usize {
     let is_before = |index: usize| times.get(index).map(|at| at.as_millis() <= moment_ms);
     let guess = at + *stride;
@@ -365,6 +395,8 @@ mod tests {
                     let expected: Vec<usize> = (0..grid.count).filter(meets).collect();
                     let steps: Vec<usize> = windows.steps_of(first, last).collect();
                     assert_eq!(steps, expected, "{windows:?} {first} {last}");
+                    let before = (0..grid.count).filter(|step| windows.of(*step).1 < first).count();
+                    assert_eq!(windows.steps_before(first), before, "{windows:?} {first}");
                 }
             }
         }

@@ -139,6 +139,7 @@ impl<T: Number> Stretch<'_, T> {
 }
 
 /// What a function gives for a window; `None` where it gives nothing.
+#[inline]
 pub(in super::super) fn over<T: Number>(
     function: OverFunction,
     stretch: &Stretch<'_, T>,
