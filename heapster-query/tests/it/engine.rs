@@ -126,6 +126,17 @@ fn limits_have_an_error_each() {
 }
 
 #[test]
+fn groups_of_topk_count_as_memory_also_at_steps_without_a_value() {
+    let storage = many(300);
+    // A value at one step of 61 for each series; the series themselves take 0.25 MB.
+    let sparse = "(g and on () (vector(time()) == 60))";
+    let engine = limited(QueryLimits { memory_max_bytes: 500_000, ..QueryLimits::default() });
+    assert!(range(&engine, &storage, &format!("topk(1, {sparse})")).is_ok());
+    let error = range(&engine, &storage, &format!("topk by (pod) (1, {sparse})")).unwrap_err();
+    assert!(matches!(error, QueryError::TooMuchMemory { .. }), "{error}");
+}
+
+#[test]
 fn labels_that_a_query_makes_are_short_and_count_as_memory() {
     let storage = many(300);
     let doubled = |times: usize| {

@@ -1,6 +1,7 @@
 //! `topk` and `bottomk`: the best series of each group at each step, while all others pass by.
 
 use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::grid::is_present;
@@ -42,7 +43,7 @@ impl<'a> Ranking<'a, '_> {
         let Some(mut all) = parts.next() else { return Table::empty(self.meter) };
         for part in parts {
             for (key, lists) in part.groups {
-                let place = self.place(&mut all, key);
+                let place = self.place(&mut all, key)?;
                 for (step, list) in lists.into_iter().enumerate() {
                     for ranked in list {
                         self.add(&mut all, place, step, ranked)?;
@@ -53,11 +54,17 @@ impl<'a> Ranking<'a, '_> {
         self.finish(all, pipeline)
     }
 
-    fn place(&self, candidates: &mut Candidates<'a>, group: Key) -> usize {
-        let Candidates { places, groups, .. } = candidates;
-        *places.entry(group).or_insert_with_key(|key| {
-            groups.push((key.clone(), vec![Vec::new(); self.counts.len()]));
-            groups.len() - 1
+    fn place(&self, candidates: &mut Candidates<'a>, group: Key) -> Result<usize, QueryError> {
+        let Candidates { places, groups, held } = candidates;
+        Ok(match places.entry(group) {
+            Entry::Occupied(place) => *place.get(),
+            Entry::Vacant(place) => {
+                let steps = self.counts.len();
+                held.grow(1, 0)?;
+                held.grow_list::<Vec<Ranked>>(steps)?;
+                groups.push((place.key().clone(), vec![Vec::new(); steps]));
+                *place.insert(groups.len() - 1)
+            }
         })
     }
 
@@ -146,7 +153,7 @@ impl<'a> Consumer for Ranking<'a, '_> {
         key: &dyn Fn() -> Key,
         values: &[f64],
     ) -> Result<(), QueryError> {
-        let place = self.place(part, group_key(self.grouping, key));
+        let place = self.place(part, group_key(self.grouping, key))?;
         for (step, value) in values.iter().enumerate() {
             if is_present(*value) && self.counts[step] > 0 {
                 self.add(part, place, step, (*value, index))?;
