@@ -16,20 +16,7 @@ use heapster_query::promql::{
 
 use crate::script::{self, Command, Eval, Expected, When};
 use crate::storage::{Data, KINDS, Kind};
-use crate::verdict::{LeftOut, check_answer, check_value, left_out, same_series};
-
-/// Cases of a file: how many pass, and how many are left out because they need native histograms or
-/// something experimental. The numbers are pinned: a case that is not run any more is noticed.
-const COUNTS: [(&str, usize, usize, usize); 8] = [
-    ("aggregators", 123, 35, 2),
-    ("collision", 2, 0, 0),
-    ("functions", 251, 100, 80),
-    ("literals", 25, 0, 0),
-    ("operators", 142, 72, 0),
-    ("range_queries", 14, 2, 2),
-    ("selectors", 31, 0, 0),
-    ("staleness", 17, 0, 0),
-];
+use crate::verdict::{COUNTS, LeftOut, check_answer, check_value, left_out, same_series};
 
 #[test]
 fn prometheus_own_scripts_pass() {

@@ -24,20 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::prometheus_api::{form, request};
 use crate::script::{self, Command, Eval, Series, When};
-use crate::verdict::{LeftOut, check_answer, left_out};
-
-/// Cases of each file that pass, and that are left out because they need native histograms or
-/// something experimental. The numbers are pinned: a case that is not run any more is noticed.
-const COUNTS: [(&str, usize, usize, usize); 8] = [
-    ("aggregators", 123, 35, 2),
-    ("collision", 2, 0, 0),
-    ("functions", 251, 100, 80),
-    ("literals", 25, 0, 0),
-    ("operators", 142, 72, 0),
-    ("range_queries", 14, 2, 2),
-    ("selectors", 31, 0, 0),
-    ("staleness", 17, 0, 0),
-];
+use crate::verdict::{COUNTS, LeftOut, check_answer, left_out};
 
 /// A server over an empty store that takes samples of any time.
 struct Epoch {

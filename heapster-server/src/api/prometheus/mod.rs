@@ -63,9 +63,8 @@ pub struct PrometheusOptions {
 
 impl Default for PrometheusOptions {
     fn default() -> Self {
-        let limits = QueryLimits { timeout: Duration::from_secs(120), ..QueryLimits::default() };
         Self {
-            limits,
+            limits: QueryLimits::default(),
             lookback: Duration::from_secs(300),
             queries_max: 8,
             flags: Vec::new(),
