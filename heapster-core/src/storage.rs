@@ -7,6 +7,7 @@
 
 mod buckets;
 mod memory;
+mod times;
 
 use std::error::Error;
 use std::fmt;
@@ -17,6 +18,7 @@ pub use buckets::{
     Grid, Increase, Percentiles, Rollup, STEP_MAX, collect_buckets, raw_buckets,
 };
 pub use memory::MemoryStorage;
+pub use times::{Clock, Times};
 
 use crate::labels::Labels;
 use crate::matcher::Matcher;
@@ -299,7 +301,7 @@ impl From<Value> for Sum {
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     /// Times, strictly rising.
-    pub timestamps: Vec<Timestamp>,
+    pub timestamps: Times,
     /// As many values.
     pub values: Values,
 }
@@ -360,7 +362,7 @@ impl Samples {
     /// Takes the samples before a moment out.
     pub fn split_off_before(&mut self, moment: Timestamp) -> Self {
         let before = self.timestamps.partition_point(|at| *at < moment);
-        let timestamps = self.timestamps.drain(..before).collect();
+        let timestamps = self.timestamps.make_mut().drain(..before).collect();
         let values = match &mut self.values {
             Values::Ints(values) => Values::Ints(values.drain(..before).collect()),
             Values::Floats(values) => Values::Floats(values.drain(..before).collect()),

@@ -219,8 +219,10 @@ fn written(format: Format, samples: &[Sample]) -> Vec<u8> {
     let mut writer = writer(format, &mut bytes).expect("memory has room");
     for sample in samples {
         let series = Series { labels: &sample.labels, metric: &sample.metric, kind: sample.kind };
-        let one =
-            Samples { timestamps: vec![sample.at], values: Values::Mixed(vec![sample.value]) };
+        let one = Samples {
+            timestamps: vec![sample.at].into(),
+            values: Values::Mixed(vec![sample.value]),
+        };
         writer.write(series, &one).expect("memory has room");
     }
     writer.finish().expect("memory has room");

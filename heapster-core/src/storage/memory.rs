@@ -221,8 +221,7 @@ impl ColumnCursor for MemoryCursor<'_> {
 
     fn decode(&mut self, into: &mut Samples) -> Result<(), StorageError> {
         let samples = &self.samples[self.run.clone()];
-        into.timestamps.clear();
-        into.timestamps.extend(samples.iter().map(|sample| sample.0));
+        into.timestamps.restart().extend(samples.iter().map(|sample| sample.0));
         into.values = values_of(samples);
         Ok(())
     }

@@ -427,7 +427,7 @@ impl ColumnCursor for EndlessCursor {
     }
 
     fn decode(&mut self, into: &mut Samples) -> Result<(), StorageError> {
-        into.timestamps.clear();
+        into.timestamps.restart();
         Ok(())
     }
 }

@@ -288,7 +288,7 @@ impl HeadSet {
             run.for_each_row(range, seq, |tail| {
                 for (position, into) in positions.iter().zip(&mut samples) {
                     if let Some(value) = position.and_then(|position| tail.cell(position)) {
-                        into.timestamps.push(Timestamp::from_millis(tail.time));
+                        into.timestamps.make_mut().push(Timestamp::from_millis(tail.time));
                         push_value(&mut into.values, value);
                     }
                 }
@@ -415,7 +415,7 @@ pub(crate) fn latest_of_each_time(mut cells: Vec<(i64, u64, Value)>) -> Samples 
     let mut samples = Samples::default();
     for (index, (time, _, value)) in cells.iter().enumerate() {
         if cells.get(index + 1).is_none_or(|(next, _, _)| next != time) {
-            samples.timestamps.push(Timestamp::from_millis(*time));
+            samples.timestamps.make_mut().push(Timestamp::from_millis(*time));
             push_value(&mut samples.values, *value);
         }
     }

@@ -81,15 +81,13 @@ impl GroupColumn<'_> {
         let times = clocks.get(self.segment, self.group.group.clock)?;
         let rows = rows_in(&times, range);
         self.decode_values(&cells, values_in(&cells, &rows), &mut into.values)?;
-        into.timestamps.clear();
-        let mut take = |rows: Range<usize>| {
-            into.timestamps.extend_from_slice(times.get(rows).unwrap_or_default());
-        };
         match &cells.present {
-            None => take(rows),
+            None => into.timestamps.share(times, rows),
             Some(present) => {
+                let own = into.timestamps.restart();
                 for run in present.runs() {
-                    take(run.start.max(rows.start)..run.end.min(rows.end));
+                    let run = run.start.max(rows.start)..run.end.min(rows.end);
+                    own.extend_from_slice(times.get(run).unwrap_or_default());
                 }
             }
         }
@@ -108,22 +106,7 @@ impl GroupColumn<'_> {
     ) -> Result<Option<(Timestamp, Value)>> {
         let bytes = self.segment.group_bytes(self.group, true)?;
         let cells = self.cells(&bytes)?;
-        let rows = self.rows_in(range, clocks)?;
-        let found = values_in(&cells, &rows);
-        let Some(newest) = found.clone().next_back() else { return Ok(None) };
-        let row = match &cells.present {
-            None => newest,
-            Some(present) => {
-                let in_rows = present.runs().take_while(|run| run.start < rows.end).last();
-                in_rows.map_or(newest, |run| run.end.min(rows.end).saturating_sub(1))
-            }
-        };
-        let at = if row.saturating_add(1) == self.group.rows {
-            Timestamp::from_millis(self.group.last)
-        } else {
-            let times = clocks.get(self.segment, self.group.group.clock)?;
-            times.get(row).copied().unwrap_or_default()
-        };
+        let Some((newest, at)) = self.newest_in(&cells, range, clocks)? else { return Ok(None) };
         if newest.saturating_add(1) == cells.count {
             let summary = chunk::stored_summary(cells.chunk, cells.count)
                 .map_err(|bad| self.segment.malformed_group(self.group, bad))?;
@@ -133,6 +116,33 @@ impl GroupColumn<'_> {
         }
         self.decode_values(&cells, newest..newest.saturating_add(1), values)?;
         Ok((!values.is_empty()).then(|| (at, values.get(0))))
+    }
+
+    /// The place of the newest value in the range, and its time. The clock is asked only when the value
+    /// in the last row is not the one.
+    fn newest_in(
+        &self,
+        cells: &Cells<'_>,
+        range: &TimeRange,
+        clocks: &ClockCache,
+    ) -> Result<Option<(usize, Timestamp)>> {
+        let last_row = self.group.rows.saturating_sub(1);
+        let last = Timestamp::from_millis(self.group.last);
+        let has_last = cells.present.as_ref().is_none_or(|present| present.last == last_row);
+        if has_last && range.contains(last) {
+            return Ok(Some((cells.count.saturating_sub(1), last)));
+        }
+        let times = clocks.get(self.segment, self.group.group.clock)?;
+        let rows = rows_in(&times, range);
+        let Some(newest) = values_in(cells, &rows).next_back() else { return Ok(None) };
+        let row = match &cells.present {
+            None => newest,
+            Some(present) => {
+                let in_rows = present.runs().take_while(|run| run.start < rows.end).last();
+                in_rows.map_or(newest, |run| run.end.min(rows.end).saturating_sub(1))
+            }
+        };
+        Ok(Some((newest, times.get(row).copied().unwrap_or_default())))
     }
 
     fn cells<'b>(&self, bytes: &'b [u8]) -> Result<Cells<'b>> {

@@ -357,7 +357,7 @@ impl Selection {
 fn remove(samples: &mut Samples, range: &TimeRange) {
     let from = samples.timestamps.partition_point(|at| *at < range.start);
     let to = samples.timestamps.partition_point(|at| *at <= range.end).max(from);
-    samples.timestamps.drain(from..to);
+    samples.timestamps.make_mut().drain(from..to);
     match &mut samples.values {
         Values::Ints(values) => drop(values.drain(from..to)),
         Values::Floats(values) => drop(values.drain(from..to)),

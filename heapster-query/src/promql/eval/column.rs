@@ -9,15 +9,25 @@ use super::super::functions::{Average, Kahan, Number, Stretch, over};
 use super::super::grid::is_present;
 use super::super::meter::Meter;
 use super::super::plan::OverFunction;
-use super::window::{Buffer, Marks, Windows, remove_stale};
+use super::frames::{self, Frame, Frames};
+use super::window::{Windows, append, note_drops, settle};
 use crate::error::QueryError;
 
 /// Memory that is used again for column after column.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     samples: Samples,
-    buffer: Buffer,
+    sliding: Sliding,
     states: Vec<State>,
+}
+
+/// What moves along with the windows.
+#[derive(Debug, Default)]
+struct Sliding {
+    /// Samples of earlier runs that windows reach back to.
+    carried: Samples,
+    drops: Vec<usize>,
+    frames: Frames,
 }
 
 /// A function of windows and what it needs.
@@ -51,7 +61,7 @@ pub(super) fn latest(
         let mut after = 0;
         for step in steps {
             let (start, end) = windows.of(step);
-            after = super::window::advance(&samples.timestamps, after, end);
+            after = frames::advance(&samples.timestamps, after, end);
             let Some(newest) = after.checked_sub(1) else { continue };
             let at = samples.timestamps[newest].as_millis();
             if at > start {
@@ -75,7 +85,7 @@ impl Over<'_> {
         if is_folded(self.function) {
             self.fold(cursor, scratch, out)
         } else {
-            self.slide(cursor, &mut scratch.buffer, out)
+            self.slide(cursor, scratch, out)
         }
     }
 
@@ -86,48 +96,102 @@ impl Over<'_> {
         scratch: &mut Scratch,
         out: &mut [f64],
     ) {
-        let buffer = &mut scratch.buffer;
-        buffer.reset(self.function.needs_drops());
-        buffer.fill(samples.clone().map(|(at, _)| at), samples.map(|(_, value)| value));
-        self.evaluate(buffer, 0..out.len(), out);
+        let Scratch { samples: own, sliding, .. } = scratch;
+        let times = samples.clone().map(|(at, _)| Timestamp::from_millis(at));
+        own.timestamps.restart().extend(times);
+        own.values = Values::Floats(samples.map(|(_, value)| value).collect());
+        self.evaluate(own, false, 0..out.len(), sliding, out);
     }
 
-    /// Moves a buffer along with the windows: for functions that look at all samples of a window.
+    /// Goes from run to run: for functions that look at all samples of a window. Windows that reach
+    /// back behind a run are evaluated on a copy of what they see, all others on the run itself.
     fn slide(
         &self,
         cursor: &mut dyn ColumnCursor,
-        buffer: &mut Buffer,
+        scratch: &mut Scratch,
         out: &mut [f64],
     ) -> Result<(), QueryError> {
-        buffer.reset(self.function.needs_drops());
+        let Scratch { samples, sliding, .. } = scratch;
+        let windows = &self.windows;
+        let mut carried = std::mem::take(&mut sliding.carried);
+        carried.timestamps.restart();
         let mut next = cursor.next_run()?;
         let mut step = 0;
         while step < out.len() {
-            let (start, end) = self.windows.of(step);
-            while let Some(run) = next.filter(|run| run.first.as_millis() <= end) {
-                if run.last.as_millis() > start {
-                    buffer.seek((start, end));
-                    let is_rising = run.summary.is_some_and(|summary| summary.resets == 0);
-                    buffer.load(cursor, is_rising, self.meter)?;
-                }
+            let (start, end) = windows.of(step);
+            let Some(run) = next.filter(|run| run.first.as_millis() <= end) else {
+                let until =
+                    next.map_or(out.len(), |run| windows.ended_before(run.first.as_millis()));
+                self.evaluate(&carried, false, step..until, sliding, out);
+                step = until;
+                continue;
+            };
+            if run.last.as_millis() <= start {
                 next = cursor.next_run()?;
+                continue;
             }
-            // As far as what is in the buffer goes.
-            let until =
-                next.map_or(out.len(), |run| self.windows.steps_before(run.first.as_millis()));
-            self.evaluate(buffer, step..until, out);
-            step = until.max(step + 1);
+            cursor.decode(samples)?;
+            self.meter.touch(samples.timestamps.len())?;
+            let is_changed = settle(samples);
+            let is_rising = !is_changed && run.summary.is_some_and(|summary| summary.resets == 0);
+            next = cursor.next_run()?;
+            let until = next.map_or(out.len(), |run| windows.ended_before(run.first.as_millis()));
+            let until = until.max(step);
+            let gone = frames::advance(&carried.timestamps, 0, start);
+            forget(&mut carried, gone);
+            let mut taken = 0;
+            if let Some(newest) = carried.timestamps.last() {
+                let alone = windows.begun_before(newest.as_millis()).clamp(step, until);
+                if let Some(last) = (step..alone).next_back() {
+                    let (_, end) = windows.of(last);
+                    taken = frames::advance(&samples.timestamps, 0, end);
+                    append(&mut carried, samples, 0..taken);
+                    self.evaluate(&carried, false, step..alone, sliding, out);
+                    step = alone;
+                }
+            }
+            self.evaluate(samples, is_rising, step..until, sliding, out);
+            step = until;
+            if step < out.len() {
+                let (start, _) = windows.of(step);
+                let gone = frames::advance(&carried.timestamps, 0, start);
+                forget(&mut carried, gone);
+                let from = frames::advance(&samples.timestamps, taken, start);
+                append(&mut carried, samples, from..samples.timestamps.len());
+            }
         }
+        sliding.carried = carried;
         Ok(())
     }
 
-    fn evaluate(&self, buffer: &mut Buffer, steps: Range<usize>, out: &mut [f64]) {
-        let Buffer { times, values, drops, gone, marks, .. } = buffer;
-        let drops = (drops.as_slice(), *gone);
-        match values {
-            Values::Ints(values) => self.each_window(times, values, drops, marks, steps, out),
-            Values::Floats(values) => self.each_window(times, values, drops, marks, steps, out),
-            // The buffer has made floats of them.
+    /// Writes the function's value of each window of some steps. `is_rising` says that no value is less
+    /// than the one before.
+    fn evaluate(
+        &self,
+        samples: &Samples,
+        is_rising: bool,
+        steps: Range<usize>,
+        sliding: &mut Sliding,
+        out: &mut [f64],
+    ) {
+        // Windows that begin after the last sample have none.
+        let Some(newest) = samples.timestamps.last() else { return };
+        let steps = steps.start..steps.end.min(self.windows.begun_before(newest.as_millis()));
+        if steps.is_empty() {
+            return;
+        }
+        let Sliding { drops, frames, .. } = sliding;
+        drops.clear();
+        if self.function.needs_drops() && !is_rising {
+            note_drops(&samples.values, drops);
+        }
+        let times = &samples.timestamps;
+        let wants_reach = self.function.needs_reach();
+        let frames = frames.of(times, &self.windows, steps.clone(), wants_reach);
+        match &samples.values {
+            Values::Ints(values) => self.each_window(times, values, drops, frames, steps, out),
+            Values::Floats(values) => self.each_window(times, values, drops, frames, steps, out),
+            // Settled samples have none.
             Values::Mixed(_) => {}
         }
     }
@@ -136,17 +200,18 @@ impl Over<'_> {
         &self,
         times: &[Timestamp],
         values: &[T],
-        drops: (&[usize], usize),
-        marks: &mut Marks,
+        drops: &[usize],
+        frames: &[Frame],
         steps: Range<usize>,
         out: &mut [f64],
     ) {
-        let of = |function| EachWindow { over: self, function, times, values, drops };
-        // Loops of their own for what is asked for most.
+        let each = EachWindow { over: self, times, values, drops, frames };
+        let seconds = self.windows.range_ms as f64 / 1000.0;
         match self.function {
-            OverFunction::Rate => of(OverFunction::Rate).write(marks, steps, out),
-            OverFunction::Increase => of(OverFunction::Increase).write(marks, steps, out),
-            function => of(function).write(marks, steps, out),
+            OverFunction::Rate => each.write_increases(steps, out, |increase| increase / seconds),
+            OverFunction::Increase => each.write_increases(steps, out, |increase| increase),
+            OverFunction::Delta => each.write_differences(steps, out),
+            _ => each.write(steps, out),
         }
     }
 
@@ -175,23 +240,20 @@ impl Over<'_> {
             }
             cursor.decode(samples)?;
             self.meter.touch(samples.timestamps.len())?;
-            remove_stale(samples);
+            settle(samples);
             let (mut from, mut to) = (0, 0);
             for step in steps {
                 let (start, end) = self.windows.of(step);
-                to = super::window::advance(&samples.timestamps, to, end);
-                from = super::window::advance(&samples.timestamps, from, start).min(to);
+                to = frames::advance(&samples.timestamps, to, end);
+                from = frames::advance(&samples.timestamps, from, start).min(to);
                 if from == to {
                     continue;
                 }
                 match &samples.values {
                     Values::Ints(values) => states[step].add_ints(self.function, &values[from..to]),
                     Values::Floats(values) => states[step].add(self.function, &values[from..to]),
-                    Values::Mixed(values) => {
-                        let floats: Vec<f64> =
-                            values[from..to].iter().map(|value| value.as_f64()).collect();
-                        states[step].add(self.function, &floats);
-                    }
+                    // Settled samples have none.
+                    Values::Mixed(_) => {}
                 }
             }
         }
@@ -224,39 +286,93 @@ impl Over<'_> {
 /// A function of the windows of samples that are in memory.
 struct EachWindow<'o, 'd, T> {
     over: &'o Over<'o>,
-    function: OverFunction,
     times: &'d [Timestamp],
     values: &'d [T],
-    /// Falls, and how many samples were gone when they were counted from.
-    drops: (&'d [usize], usize),
+    drops: &'d [usize],
+    /// Of the steps that are to be written.
+    frames: &'d [Frame],
 }
 
 impl<T: Number> EachWindow<'_, '_, T> {
-    /// Writes the function's value of the windows of some steps.
-    #[inline(always)]
-    fn write(&self, marks: &mut Marks, steps: Range<usize>, out: &mut [f64]) {
-        let Over { windows, params, .. } = self.over;
-        for step in steps {
-            let (start_ms, end_ms) = windows.of(step);
-            marks.seek(self.times, self.drops, (start_ms, end_ms));
-            let (from, to) = (marks.from, marks.to);
+    /// Writes what follows from the increases of a counter.
+    #[inline]
+    fn write_increases(&self, steps: Range<usize>, out: &mut [f64], finish: impl Fn(f64) -> f64) {
+        let mut drops = DropsWithin::default();
+        for (out, frame) in out[steps].iter_mut().zip(self.frames) {
+            let [first, .., last] = self.values[frame.from..frame.to] else { continue };
+            let increase = if self.drops.is_empty() {
+                last.minus(first)
+            } else {
+                let within = drops.advance(self.drops, frame.from..frame.to);
+                T::increase(first, last, within.iter().map(|at| self.values[at - 1]))
+            };
+            *out = finish(frame.reach.of_counter(first.float(), increase));
+        }
+    }
+
+    /// Writes the differences of a gauge.
+    fn write_differences(&self, steps: Range<usize>, out: &mut [f64]) {
+        for (out, frame) in out[steps].iter_mut().zip(self.frames) {
+            let [first, .., last] = self.values[frame.from..frame.to] else { continue };
+            *out = frame.reach.of_gauge(last.minus(first));
+        }
+    }
+
+    /// Writes what a function makes of the samples of each window.
+    fn write(&self, steps: Range<usize>, out: &mut [f64]) {
+        let Over { function, windows, params, .. } = self.over;
+        let mut drops = DropsWithin::default();
+        for (step, frame) in steps.zip(self.frames) {
+            let Frame { from, to, .. } = *frame;
             if from == to {
                 continue;
             }
             let stretch = Stretch {
                 times: &self.times[from..to],
                 values: &self.values[from..to],
-                drops: marks.drops(self.drops.0),
-                drops_base: self.drops.1 + from,
-                start_ms,
-                end_ms,
+                resets: drops.advance(self.drops, from..to).len(),
                 now_ms: windows.grid.time_ms(step),
                 param: params.map_or(0.0, |params| params[step]),
             };
-            if let Some(value) = over(self.function, &stretch) {
+            if let Some(value) = over(*function, &stretch) {
                 out[step] = value;
             }
         }
+    }
+}
+
+/// Which falls lie in the current window; windows only move forward.
+#[derive(Default)]
+struct DropsWithin {
+    from: usize,
+    to: usize,
+}
+
+impl DropsWithin {
+    /// Those in a window. A fall counts when both its samples are in it.
+    #[inline]
+    fn advance<'d>(&mut self, drops: &'d [usize], window: Range<usize>) -> &'d [usize] {
+        while drops.get(self.from).is_some_and(|at| *at <= window.start) {
+            self.from += 1;
+        }
+        self.to = self.to.max(self.from);
+        while drops.get(self.to).is_some_and(|at| *at < window.end) {
+            self.to += 1;
+        }
+        &drops[self.from..self.to]
+    }
+}
+
+/// Lets go of the oldest samples.
+fn forget(samples: &mut Samples, count: usize) {
+    if count == 0 {
+        return;
+    }
+    samples.timestamps.make_mut().drain(..count);
+    match &mut samples.values {
+        Values::Ints(values) => drop(values.drain(..count)),
+        Values::Floats(values) => drop(values.drain(..count)),
+        Values::Mixed(values) => drop(values.drain(..count)),
     }
 }
 

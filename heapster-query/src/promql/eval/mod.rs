@@ -9,6 +9,7 @@
 mod aggregate;
 mod column;
 mod extremes;
+mod frames;
 mod histogram;
 mod join;
 mod pipeline;

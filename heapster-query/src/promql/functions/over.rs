@@ -3,7 +3,7 @@
 use heapster_core::Timestamp;
 
 use super::super::plan::OverFunction;
-use super::rate::{extrapolated, instant};
+use super::rate::instant;
 use super::sum::{Average, Kahan};
 use super::{math, rate};
 
@@ -26,8 +26,12 @@ impl Number for i64 {
         self as f64
     }
 
+    #[inline]
     fn minus(self, other: Self) -> f64 {
-        rounded(i128::from(self) - i128::from(other))
+        match self.checked_sub(other) {
+            Some(difference) => difference as f64,
+            None => (i128::from(self) - i128::from(other)) as f64,
+        }
     }
 
     fn is_nan(self) -> bool {
@@ -36,7 +40,7 @@ impl Number for i64 {
 
     fn sum(values: &[Self]) -> f64 {
         // A run has at most 2^32 samples, so the sum stays within 128 bits.
-        rounded(values.iter().map(|value| i128::from(*value)).sum())
+        values.iter().map(|value| i128::from(*value)).sum::<i128>() as f64
     }
 
     fn mean(values: &[Self]) -> f64 {
@@ -45,21 +49,26 @@ impl Number for i64 {
 
     fn increase(first: Self, last: Self, before_drops: impl Iterator<Item = Self>) -> f64 {
         let corrections: i128 = before_drops.map(i128::from).sum();
-        rounded(i128::from(last) - i128::from(first) + corrections)
+        (i128::from(last) - i128::from(first) + corrections) as f64
     }
 
     fn least(values: &[Self]) -> Self {
-        values.iter().copied().min().unwrap_or(0)
+        best(values, Self::min).unwrap_or(0)
     }
 
     fn greatest(values: &[Self]) -> Self {
-        values.iter().copied().max().unwrap_or(0)
+        best(values, Self::max).unwrap_or(0)
     }
 }
 
-/// The nearest float. Nearly every number fits into 64 bits, for which the machine has an instruction.
-fn rounded(exact: i128) -> f64 {
-    i64::try_from(exact).map_or_else(|_| exact as f64, |exact| exact as f64)
+/// The best of integers. Four at a time, since each comparison waits for the one before.
+fn best(values: &[i64], pick: impl Fn(i64, i64) -> i64) -> Option<i64> {
+    let (fours, rest) = values.as_chunks::<4>();
+    let of_fours = fours
+        .iter()
+        .copied()
+        .reduce(|own, more| [0, 1, 2, 3].map(|lane| pick(own[lane], more[lane])));
+    of_fours.into_iter().flatten().chain(rest.iter().copied()).reduce(pick)
 }
 
 impl Number for f64 {
@@ -105,14 +114,8 @@ impl Number for f64 {
 pub(in super::super) struct Stretch<'a, T> {
     pub times: &'a [Timestamp],
     pub values: &'a [T],
-    /// Where in `values` a value is less than the one before it; rising, without the first. Only
-    /// known to functions that need it.
-    pub drops: &'a [usize],
-    /// What is to be subtracted from `drops` to get an index of `values`.
-    pub drops_base: usize,
-    /// The window is `(start_ms, end_ms]`.
-    pub start_ms: i64,
-    pub end_ms: i64,
+    /// How often a value is less than the one before it. Only known to functions that need it.
+    pub resets: usize,
     /// The moment of evaluation, which `offset` and `@` set apart from the window's end.
     pub now_ms: i64,
     /// The function's own number.
@@ -128,30 +131,20 @@ impl<T: Number> Stretch<'_, T> {
         self.values[self.values.len() - 1]
     }
 
-    /// The values before those that fell.
-    pub fn before_drops(&self) -> impl Iterator<Item = T> + '_ {
-        self.drops.iter().map(|at| self.values[at - self.drops_base - 1])
-    }
-
     fn floats(&self) -> impl Iterator<Item = f64> + '_ {
         self.values.iter().map(|value| value.float())
     }
 }
 
 /// What a function gives for a window; `None` where it gives nothing.
-#[inline]
 pub(in super::super) fn over<T: Number>(
     function: OverFunction,
     stretch: &Stretch<'_, T>,
 ) -> Option<f64> {
     let values = stretch.values;
     Some(match function {
-        OverFunction::Rate => {
-            let seconds = (stretch.end_ms - stretch.start_ms) as f64 / 1000.0;
-            extrapolated(stretch, true)? / seconds
-        }
-        OverFunction::Increase => extrapolated(stretch, true)?,
-        OverFunction::Delta => extrapolated(stretch, false)?,
+        // Follow from the ends of the stretch and their reach.
+        OverFunction::Rate | OverFunction::Increase | OverFunction::Delta => return None,
         OverFunction::InstantRate => instant(stretch, true)?,
         OverFunction::InstantDelta => instant(stretch, false)?,
         OverFunction::Derivative => rate::regression(stretch, stretch.times[0].as_millis())?.0,
@@ -164,7 +157,7 @@ pub(in super::super) fn over<T: Number>(
                 |pair: &[T]| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan());
             values.windows(2).filter(|pair| differs(pair)).count() as f64
         }
-        OverFunction::Resets => stretch.drops.len() as f64,
+        OverFunction::Resets => stretch.resets as f64,
         OverFunction::Avg => T::mean(values),
         OverFunction::Min => T::least(values).float(),
         OverFunction::Max => T::greatest(values).float(),

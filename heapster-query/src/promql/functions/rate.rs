@@ -1,42 +1,63 @@
 //! Rates, differences and slopes.
 
+use heapster_core::Timestamp;
+
 use super::over::{Number, Stretch};
 use super::sum::Kahan;
 
-/// The increase of a counter, or the difference of a gauge, carried on to the window's edges.
+/// How far the samples of a window, two at least, are carried on to its edges: what of an increase
+/// follows from times alone.
 ///
 /// Samples rarely lie on the edges. So the slope is taken to hold on both sides, as far as half a
 /// distance between samples where they begin or end well within the window, and for a counter not
 /// below zero. Prometheus 3 cuts at half a distance first.
-pub(super) fn extrapolated<T: Number>(stretch: &Stretch<'_, T>, is_counter: bool) -> Option<f64> {
-    let count = stretch.values.len();
-    if count < 2 {
-        return None;
+///
+/// All are milliseconds, since only proportions matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Reach {
+    to_start: f64,
+    sampled: f64,
+    to_end: f64,
+    /// What an increase grows by when it is carried on as far.
+    factor: f64,
+}
+
+impl Reach {
+    /// The reach of samples at these times, two at least, in the window `(start_ms, end_ms]`.
+    pub fn of(times: &[Timestamp], start_ms: i64, end_ms: i64) -> Self {
+        let first_ms = times[0].as_millis();
+        let last_ms = times[times.len() - 1].as_millis();
+        let mut to_start = (first_ms - start_ms) as f64;
+        let mut to_end = (end_ms - last_ms) as f64;
+        let sampled = (last_ms - first_ms) as f64;
+        let average = sampled / (times.len() - 1) as f64;
+        let threshold = average * 1.1;
+        if to_start >= threshold {
+            to_start = average / 2.0;
+        }
+        if to_end >= threshold {
+            to_end = average / 2.0;
+        }
+        Self { to_start, sampled, to_end, factor: (sampled + to_start + to_end) / sampled }
     }
-    let (first, last) = (stretch.first(), stretch.last());
-    let increase = match is_counter {
-        true => T::increase(first, last, stretch.before_drops()),
-        false => last.minus(first),
-    };
-    // In milliseconds, since only proportions matter.
-    let first_ms = stretch.times[0].as_millis();
-    let last_ms = stretch.times[count - 1].as_millis();
-    let mut to_start = (first_ms - stretch.start_ms) as f64;
-    let mut to_end = (stretch.end_ms - last_ms) as f64;
-    let sampled = (last_ms - first_ms) as f64;
-    let average = sampled / (count - 1) as f64;
-    let threshold = average * 1.1;
-    if to_start >= threshold {
-        to_start = average / 2.0;
+
+    /// The increase in the whole window of a counter that began with `first`.
+    #[inline]
+    pub fn of_counter(&self, first: f64, increase: f64) -> f64 {
+        let Self { to_start, sampled, to_end, factor } = *self;
+        // Not before the moment at which it would have been zero; divided only where that matters.
+        if first >= 0.0 && sampled * first < to_start * increase {
+            let to_start = sampled * (first / increase);
+            return increase * ((sampled + to_start + to_end) / sampled);
+        }
+        increase * factor
     }
-    // Not before the moment at which a counter would have been zero; divided only where that matters.
-    if is_counter && first.float() >= 0.0 && sampled * first.float() < to_start * increase {
-        to_start = sampled * (first.float() / increase);
+
+    /// The difference in the whole window of a gauge.
+    #[inline]
+    pub fn of_gauge(&self, difference: f64) -> f64 {
+        difference * self.factor
     }
-    if to_end >= threshold {
-        to_end = average / 2.0;
-    }
-    Some(increase * ((sampled + to_start + to_end) / sampled))
 }
 
 /// From the last two samples only.

@@ -260,6 +260,11 @@ impl OverFunction {
         }
     }
 
+    /// Whether it carries a slope on to the edges of the window.
+    pub fn needs_reach(self) -> bool {
+        matches!(self, Self::Rate | Self::Increase | Self::Delta)
+    }
+
     /// Whether it needs to know where values fall.
     pub fn needs_drops(self) -> bool {
         matches!(self, Self::Rate | Self::Increase | Self::Resets)
