@@ -170,6 +170,12 @@ pub trait SelectedSet: Send + Sync {
     /// Labels of the set.
     fn labels(&self) -> &Labels;
 
+    /// The value of one label; `None` when the set has none of that name. A store overrides it to make
+    /// no other.
+    fn label(&self, name: &str) -> Option<Text> {
+        self.labels().get(name).cloned()
+    }
+
     /// The columns the selector asked for and the set has, sorted by name.
     fn columns(&self) -> &[Column];
 

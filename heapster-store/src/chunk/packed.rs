@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::chunk::tag::{Codec, Tag};
 use crate::codec::bits::{BitReader, BitWriter, bits_of};
 use crate::codec::fields::{WIDTH_MAX, len_of, unpack};
-use crate::codec::{ByteReader, Decoded, Malformed, put_i64, put_u64, unzigzag, zigzag};
+use crate::codec::{ByteReader, Decoded, Malformed, put_i64, put_u64, touch, unzigzag, zigzag};
 
 /// Values of a unit; the last one of a chunk may have fewer.
 const UNIT: usize = 128;
@@ -23,6 +23,8 @@ const EXCEPTION_VALUES_MIN: usize = 4;
 const SAMPLED_UNITS: usize = 2;
 /// When a codec's numbers take more than a bit for so many values more than another's, it is out.
 const SPREAD_VALUES: usize = 1;
+/// From so many rows on that are passed over it pays to ask for all units at once.
+const TOUCHED_ROWS_MIN: usize = 2 * UNIT;
 const CODECS: [Codec; 3] = [Codec::Offsets, Codec::Deltas, Codec::Curves];
 
 /// How many values at the beginning of a unit are not packed.
@@ -400,6 +402,9 @@ pub(super) fn decode(
     mut into: &mut [i64],
 ) -> Decoded<()> {
     let (first, scale) = get_head(tag, &mut body)?;
+    if rows.start > TOUCHED_ROWS_MIN {
+        touch(body.rest());
+    }
     let mut state = State::default();
     let mut at = 0_usize;
     while at < rows.end {

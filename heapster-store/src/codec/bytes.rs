@@ -39,6 +39,16 @@ pub(crate) fn put_i128(out: &mut Vec<u8>, value: i128) {
     out.push(rest as u8);
 }
 
+/// Bytes that a processor loads at once, or a multiple of them.
+const CACHE_LINE: usize = 64;
+
+/// Loads bytes that are about to be read. All are asked for at the same time, whereas a reader that goes
+/// from one number to the next would wait for each.
+pub(crate) fn touch(bytes: &[u8]) {
+    let lines = bytes.iter().step_by(CACHE_LINE);
+    std::hint::black_box(lines.fold(0, |all, byte| all ^ byte));
+}
+
 /// Reads bytes front to back; every read is checked against the end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ByteReader<'a> {

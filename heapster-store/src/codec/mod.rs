@@ -15,7 +15,7 @@ mod bytes;
 mod checksum;
 pub(crate) mod fields;
 
-pub(crate) use bytes::{ByteReader, put_i64, put_i128, put_u64, unzigzag, zigzag};
+pub(crate) use bytes::{ByteReader, put_i64, put_i128, put_u64, touch, unzigzag, zigzag};
 pub(crate) use checksum::salted_crc32;
 
 /// Why bytes could not be decoded.

@@ -100,6 +100,13 @@ impl<'a> Index<'a> {
         Ok(labels.into_iter().collect())
     }
 
+    /// The value of one label of a set, if it has it.
+    pub(super) fn label(&self, set: u32, name: &str) -> Result<Option<Text>> {
+        let (names, mut ranks) = self.label_ranks(set)?;
+        let Some(position) = names.iter().position(|(_, own)| own == name) else { return Ok(None) };
+        ranks.nth(position).map(|rank| self.text(rank?)).transpose()
+    }
+
     /// Calls `each` with the row groups of a set, in time order.
     pub(super) fn each_group(
         &self,

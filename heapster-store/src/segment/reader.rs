@@ -283,6 +283,14 @@ impl Segment {
         self.index()?.labels(set)
     }
 
+    /// The value of one label of a set, if it has it.
+    ///
+    /// # Errors
+    /// As [`Segment::labels`].
+    pub(crate) fn label(&self, set: u32, name: &str) -> Result<Option<Text>> {
+        self.index()?.label(set, name)
+    }
+
     /// The row groups of a set, in time order. Only their bounds are looked at.
     ///
     /// # Errors

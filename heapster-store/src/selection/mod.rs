@@ -21,7 +21,7 @@ use hashbrown::HashMap;
 use heapster_core::storage::{
     Column, ColumnCursor, Run, Samples, SelectedSet, Selector, StorageError, Values,
 };
-use heapster_core::{Labels, TimeRange, Timestamp, Value};
+use heapster_core::{Labels, Text, TimeRange, Timestamp, Value};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -177,6 +177,15 @@ impl SelectedSet for Selected {
                 None => Labels::new(),
             }
         })
+    }
+
+    fn label(&self, name: &str) -> Option<Text> {
+        match self.parts().last().map(|part| (&part.rows, part.source)) {
+            Some((Rows::Group(group, _), source)) if self.labels.get().is_none() => {
+                self.selection.segment(source)?.label(group.set, name).ok()?
+            }
+            _ => self.labels().get(name).cloned(),
+        }
     }
 
     fn columns(&self) -> &[Column] {

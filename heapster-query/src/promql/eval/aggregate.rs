@@ -13,7 +13,7 @@ use super::super::meter::Held;
 use super::super::plan::{Aggregate, Param, Scalar};
 use super::Evaluator;
 use super::extremes::Ranking;
-use super::pipeline::Consumer;
+use super::pipeline::{Consumer, Keyed};
 use super::table::{Table, absent};
 use crate::error::QueryError;
 
@@ -57,12 +57,12 @@ pub(super) fn evaluate<'a>(
     }
 }
 
-/// The labels of the group that a series belongs to; the key is not made when none are asked for.
-pub(super) fn group_key(grouping: &Grouping, key: &dyn Fn() -> Key) -> Key {
+/// The labels of the group that a series belongs to; no others are made.
+pub(super) fn group_key(grouping: &Grouping, keyed: &dyn Keyed) -> Key {
     match (grouping.without, grouping.labels.is_empty()) {
         (false, true) => Key::default(),
-        (false, false) => key().only(&grouping.labels),
-        (true, _) => key().except(&grouping.labels),
+        (false, false) => keyed.key_of(&grouping.labels),
+        (true, _) => keyed.key().except(&grouping.labels),
     }
 }
 
@@ -71,7 +71,7 @@ fn groups(table: &Table<'_>, grouping: &Grouping) -> Vec<(Key, Vec<usize>)> {
     let mut groups: Vec<(Key, Vec<usize>)> = Vec::new();
     let mut places: HashMap<Key, usize> = HashMap::new();
     for (index, series) in table.series.iter().enumerate() {
-        let key = group_key(grouping, &|| series.key.clone());
+        let key = group_key(grouping, series);
         match places.entry(key) {
             Entry::Occupied(place) => groups[*place.get()].1.push(index),
             Entry::Vacant(place) => {
@@ -241,10 +241,10 @@ impl<'a> Consumer for Folding<'a, '_> {
         &self,
         part: &mut Groups<'a>,
         _: usize,
-        key: &dyn Fn() -> Key,
+        keyed: &dyn Keyed,
         values: &[f64],
     ) -> Result<(), QueryError> {
-        let cells = self.group(part, group_key(self.grouping, key))?;
+        let cells = self.group(part, group_key(self.grouping, keyed))?;
         let present = || values.iter().enumerate().filter(|(_, value)| is_present(**value));
         match cells {
             Cells::Count(counts) => present().for_each(|(step, _)| counts[step] += 1),

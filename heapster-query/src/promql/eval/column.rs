@@ -21,7 +21,7 @@ pub(super) struct Scratch {
     states: Vec<State>,
 }
 
-/// What moves along with the windows.
+/// What windows need beside samples.
 #[derive(Debug, Default)]
 struct Sliding {
     /// Samples of earlier runs that windows reach back to.
@@ -223,7 +223,7 @@ impl Over<'_> {
         scratch: &mut Scratch,
         out: &mut [f64],
     ) -> Result<(), QueryError> {
-        let Scratch { samples, states, .. } = scratch;
+        let Scratch { samples, states, sliding } = scratch;
         states.clear();
         states.resize(out.len(), State::Empty);
         while let Some(run) = cursor.next_run()? {
@@ -241,11 +241,10 @@ impl Over<'_> {
             cursor.decode(samples)?;
             self.meter.touch(samples.timestamps.len())?;
             settle(samples);
-            let (mut from, mut to) = (0, 0);
-            for step in steps {
-                let (start, end) = self.windows.of(step);
-                to = frames::advance(&samples.timestamps, to, end);
-                from = frames::advance(&samples.timestamps, from, start).min(to);
+            let frames =
+                sliding.frames.of(&samples.timestamps, &self.windows, steps.clone(), false);
+            for (step, frame) in steps.zip(frames) {
+                let Frame { from, to, .. } = *frame;
                 if from == to {
                     continue;
                 }

@@ -9,7 +9,7 @@ use super::super::key::Key;
 use super::super::language::ast::Grouping;
 use super::super::meter::{Held, Meter};
 use super::aggregate::group_key;
-use super::pipeline::{Consumer, Pipeline};
+use super::pipeline::{Consumer, Keyed, Pipeline};
 use super::table::{Table, absent};
 use crate::error::QueryError;
 
@@ -150,10 +150,10 @@ impl<'a> Consumer for Ranking<'a, '_> {
         &self,
         part: &mut Candidates<'a>,
         index: usize,
-        key: &dyn Fn() -> Key,
+        keyed: &dyn Keyed,
         values: &[f64],
     ) -> Result<(), QueryError> {
-        let place = self.place(part, group_key(self.grouping, key))?;
+        let place = self.place(part, group_key(self.grouping, keyed))?;
         for (step, value) in values.iter().enumerate() {
             if is_present(*value) && self.counts[step] > 0 {
                 self.add(part, place, step, (*value, index))?;

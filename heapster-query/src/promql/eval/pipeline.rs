@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use heapster_core::Text;
+
 use super::super::functions::{self, DatePart};
 use super::super::grid::{ABSENT, Grid, is_present};
 use super::super::key::Key;
@@ -33,9 +35,48 @@ pub(super) trait Consumer: Sync {
         &self,
         part: &mut Self::Part,
         index: usize,
-        key: &dyn Fn() -> Key,
+        keyed: &dyn Keyed,
         values: &[f64],
     ) -> Result<(), QueryError>;
+}
+
+/// What has labels, which are made when asked for.
+pub(super) trait Keyed {
+    fn key(&self) -> Key;
+
+    /// Of the labels, those of a list.
+    fn key_of(&self, list: &[Text]) -> Key {
+        self.key().only(list)
+    }
+}
+
+impl Keyed for Series {
+    fn key(&self) -> Key {
+        self.key.clone()
+    }
+}
+
+/// A series of a pipeline.
+struct Numbered<'p, 'a> {
+    pipeline: &'p Pipeline<'a>,
+    index: usize,
+}
+
+impl Keyed for Numbered<'_, '_> {
+    fn key(&self) -> Key {
+        self.pipeline.key(self.index)
+    }
+
+    fn key_of(&self, list: &[Text]) -> Key {
+        match &self.pipeline.leaf {
+            Leaf::Latest { sources, .. } | Leaf::Over { sources, .. } => {
+                let mut key = sources.list[self.index].key_of(list);
+                key.name = key.name.filter(|_| !self.pipeline.drops_name);
+                key
+            }
+            _ => self.key().only(list),
+        }
+    }
 }
 
 /// Series, made when asked for.
@@ -357,7 +398,7 @@ impl<'a> Pipeline<'a> {
     pub fn run<C: Consumer>(&self, consumer: &C) -> Result<Vec<C::Part>, QueryError> {
         let count = self.len();
         let blocks = count.div_ceil(BLOCK_SERIES);
-        let threads = self.evaluator.threads.min(blocks).max(1);
+        let threads = self.evaluator.threads.min(blocks.div_ceil(self.blocks_of_a_thread())).max(1);
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::with_capacity(blocks));
         let work = || {
@@ -388,6 +429,14 @@ impl<'a> Pipeline<'a> {
         done.into_iter().map(|(_, part)| part).collect()
     }
 
+    /// So many blocks take longer than beginning a thread.
+    fn blocks_of_a_thread(&self) -> usize {
+        match &self.leaf {
+            Leaf::Latest { .. } if self.grid.count == 1 => 8,
+            _ => 1,
+        }
+    }
+
     fn len(&self) -> usize {
         match &self.leaf {
             Leaf::Latest { sources, .. } | Leaf::Over { sources, .. } => sources.list.len(),
@@ -413,7 +462,7 @@ impl<'a> Pipeline<'a> {
             self.annotate(index, &values);
             self.stages.iter().for_each(|stage| stage.apply(&mut values));
             if has_values(&values) {
-                consumer.take(&mut part, index, &|| self.key(index), &values)?;
+                consumer.take(&mut part, index, &Numbered { pipeline: self, index }, &values)?;
             }
         }
         Ok(part)
@@ -531,11 +580,11 @@ impl<'a> Consumer for Collect<'a> {
         &self,
         (series, held): &mut Self::Part,
         _: usize,
-        key: &dyn Fn() -> Key,
+        keyed: &dyn Keyed,
         values: &[f64],
     ) -> Result<(), QueryError> {
         held.grow(1, values.len())?;
-        series.push(Series { key: key(), values: values.to_vec() });
+        series.push(Series { key: keyed.key(), values: values.to_vec() });
         Ok(())
     }
 }
@@ -556,7 +605,7 @@ impl Consumer for Presence {
         &self,
         part: &mut Vec<bool>,
         _: usize,
-        _: &dyn Fn() -> Key,
+        _: &dyn Keyed,
         values: &[f64],
     ) -> Result<(), QueryError> {
         part.iter_mut().zip(values).for_each(|(part, value)| *part |= is_present(*value));

@@ -7,7 +7,7 @@ use heapster_core::series::is_time_column;
 use heapster_core::storage::{Columns, SelectedSet, Selector};
 use heapster_core::{Labels, Matcher, MetricKind, Text, TimeRange, Timestamp};
 
-use super::super::key::Key;
+use super::super::key::{Key, NAME};
 use super::super::plan::Select;
 use super::super::vocabulary::View;
 use super::Evaluator;
@@ -33,6 +33,16 @@ impl Source {
             None => seen(stored),
         };
         Key { name: Some(self.name.clone()), labels }
+    }
+
+    /// Of its labels, those of a list.
+    pub fn key_of(&self, list: &[Text]) -> Key {
+        if self.view.is_some() || list.iter().any(|label| *label == NAME) {
+            return self.key().only(list);
+        }
+        let value = |label: &Text| Some((label.clone(), self.set.label(label)?));
+        let labels = list.iter().filter_map(value);
+        Key { name: None, labels: labels.filter(|(name, value)| is_seen(name, value)).collect() }
     }
 
     /// Whether users see all that tells its set apart from others.
