@@ -182,7 +182,7 @@ fn for_each_window(
     while cursor.next_run()?.is_some() {
         cursor.decode(samples)?;
         let (times, values) = (&samples.timestamps, ints(samples)?);
-        let mut rest = times.as_slice();
+        let mut rest = &times[..];
         let mut at = 0;
         while let Some(time) = rest.first() {
             let window = time.as_millis().div_euclid(window_ms);

@@ -46,6 +46,15 @@ pub fn format(query: &str) -> Result<String, ParseError> {
     Ok(language::pretty(&language::parse(query)?))
 }
 
+/// The tree of an expression as JSON, as Prometheus shows it: each node has a `type`, and lengths of time
+/// are milliseconds.
+///
+/// # Errors
+/// [`ParseError`] when the text is no expression.
+pub fn tree(query: &str) -> Result<serde_json::Value, ParseError> {
+    Ok(language::tree::of(&language::parse(query)?))
+}
+
 /// The conditions of a bare selector such as `up{job="a"}`: what `match[]` holds.
 ///
 /// A condition on the name has the label `__name__`. At least one of them does not match the empty text.

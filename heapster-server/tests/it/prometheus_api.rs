@@ -446,6 +446,9 @@ fn what_grafana_and_others_ask_first_is_answered() {
     assert_eq!(all.as_object().unwrap().len(), 3);
     let formatted = data(&server, "/api/v1/format_query?query=sum(up)by(job)");
     assert_eq!(formatted, json!("sum by (job) (up)"));
+    let tree = data(&server, "/api/v1/parse_query?query=sum(up)by(job)");
+    assert_eq!((&tree["op"], &tree["grouping"]), (&json!("sum"), &json!(["job"])), "{tree}");
+    assert_eq!(tree["expr"]["name"], "up", "{tree}");
     let runtime = data(&server, "/api/v1/status/runtimeinfo");
     assert_eq!(runtime["storageRetention"], "forever", "{runtime}");
     assert!(data(&server, "/api/v1/status/config")["yaml"].is_string());

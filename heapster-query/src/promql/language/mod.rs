@@ -17,6 +17,7 @@ mod parse;
 mod print;
 mod quote;
 pub(crate) mod regex;
+pub(crate) mod tree;
 
 #[cfg(test)]
 mod tests;

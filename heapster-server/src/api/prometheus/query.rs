@@ -17,6 +17,7 @@ pub(super) fn add_routes(router: &mut Router, own: &Arc<Prometheus>) {
     add_route(router, own, ("/query", "query"), |own, form, _| instant(own, form));
     add_route(router, own, ("/query_range", "query_range"), |own, form, _| range(own, form));
     add_route(router, own, ("/format_query", "format_query"), |_, form, _| format(form));
+    add_route(router, own, ("/parse_query", "parse_query"), |_, form, _| parse(form));
     add_route(router, own, ("/query_exemplars", "query_exemplars"), |_, form, _| exemplars(form));
 }
 
@@ -104,6 +105,12 @@ async fn format(form: Form) -> Result<Response, Failure> {
     let formatted = promql::format(form.text("query"));
     let formatted = formatted.map_err(|error| Failure::parameter("query", error))?;
     Ok(success(|json| json.string(&formatted)))
+}
+
+async fn parse(form: Form) -> Result<Response, Failure> {
+    let tree = promql::tree(form.text("query"));
+    let tree = tree.map_err(|error| Failure::parameter("query", error))?;
+    Ok(success(|json| json.number(tree)))
 }
 
 /// There are none: exemplars are not stored.
