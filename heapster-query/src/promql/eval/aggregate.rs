@@ -102,7 +102,8 @@ struct Groups<'a> {
 /// What is known of a group at each step.
 enum Cells {
     Count(Vec<u64>),
-    Sum(Vec<Option<Kahan>>),
+    /// Sums of [`ABSENT`] as long as there is nothing to be added.
+    Sum(Vec<Kahan>),
     Avg(Vec<Option<Average>>),
     /// The least or greatest so far.
     Extreme(Vec<f64>),
@@ -114,7 +115,7 @@ impl<'a> Folding<'a, '_> {
     fn cells(&self) -> Cells {
         let count = self.count;
         match self.op {
-            AggregateOp::Sum => Cells::Sum(vec![None; count]),
+            AggregateOp::Sum => Cells::Sum(vec![Kahan::new(ABSENT); count]),
             AggregateOp::Avg => Cells::Avg(vec![None; count]),
             AggregateOp::Min | AggregateOp::Max => Cells::Extreme(absent(count)),
             AggregateOp::Stddev | AggregateOp::Stdvar => {
@@ -155,10 +156,10 @@ impl<'a> Folding<'a, '_> {
                 }
                 (Cells::Sum(all), Cells::Sum(part)) => {
                     for (all, part) in all.iter_mut().zip(part) {
-                        match (all.as_mut(), part) {
-                            (Some(all), Some(part)) => all.join(part),
-                            (None, part) => *all = part,
-                            (Some(_), None) => {}
+                        match (is_present(all.rounded()), is_present(part.rounded())) {
+                            (true, true) => all.join(part),
+                            (false, _) => *all = part,
+                            (true, false) => {}
                         }
                     }
                 }
@@ -194,7 +195,11 @@ impl<'a> Folding<'a, '_> {
                     counts.into_iter().map(|n| if n == 0 { ABSENT } else { value(n) }).collect()
                 }
                 Cells::Sum(sums) => {
-                    sums.into_iter().map(|sum| sum.map_or(ABSENT, Kahan::value)).collect()
+                    let value = |sum: Kahan| match is_present(sum.rounded()) {
+                        true => sum.value(),
+                        false => ABSENT,
+                    };
+                    sums.into_iter().map(value).collect()
                 }
                 Cells::Avg(means) => {
                     means.into_iter().map(|mean| mean.map_or(ABSENT, Average::value)).collect()
@@ -249,11 +254,11 @@ impl<'a> Consumer for Folding<'a, '_> {
         match cells {
             Cells::Count(counts) => present().for_each(|(step, _)| counts[step] += 1),
             Cells::Sum(sums) => {
-                for (step, value) in present() {
-                    match &mut sums[step] {
-                        Some(sum) => sum.add(*value),
-                        none => *none = Some(Kahan::new(*value)),
-                    }
+                for (own, value) in sums.iter_mut().zip(values) {
+                    let mut sum = *own;
+                    sum.add(*value);
+                    let sum = if is_present(own.rounded()) { sum } else { Kahan::new(*value) };
+                    *own = if is_present(*value) { sum } else { *own };
                 }
             }
             Cells::Avg(means) => {

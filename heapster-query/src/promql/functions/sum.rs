@@ -12,17 +12,20 @@ impl Kahan {
         Self { sum, lost: 0.0 }
     }
 
+    /// The sum without what was lost.
+    pub const fn rounded(self) -> f64 {
+        self.sum
+    }
+
     #[inline]
     pub fn add(&mut self, value: f64) {
         let sum = self.sum + value;
-        if sum.is_infinite() {
-            // What is lost of an infinite sum would be NaN.
-            self.lost = 0.0;
-        } else if self.sum.abs() >= value.abs() {
-            self.lost += (self.sum - sum) + value;
-        } else {
-            self.lost += (value - sum) + self.sum;
-        }
+        // What the addition has lost, exactly and whichever of both is larger (Knuth, TAOCP 4.2.2): a
+        // comparison in place of these would be guessed wrong as often as right.
+        let added = sum - self.sum;
+        let lost = self.lost + ((self.sum - (sum - added)) + (value - added));
+        // What is lost of an infinite sum would be NaN.
+        self.lost = if sum.is_infinite() { 0.0 } else { lost };
         self.sum = sum;
     }
 
