@@ -2,7 +2,7 @@
 
 use regex::{Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
-use regex_syntax::hir::literal::Extractor;
+use regex_syntax::hir::literal::{Extractor, Seq};
 use regex_syntax::hir::{Class, Dot, Hir, HirKind};
 
 use crate::Text;
@@ -10,7 +10,8 @@ use crate::error::ParseError;
 
 /// Limit of a compiled pattern's size; a pattern from the network must not cost memory at will.
 const REGEX_BYTES_MAX: usize = 1 << 20;
-/// Most texts a pattern is unfolded into: what a dashboard joins with `|` when all is ticked.
+/// Most texts a pattern is unfolded into, unless more are written in it: what a dashboard joins with `|`
+/// when all is ticked.
 const TEXTS_MAX: usize = 4096;
 /// Longest text a pattern is unfolded into, in bytes. Longer ones are known by their beginning.
 const TEXT_BYTES_MAX: usize = 256;
@@ -20,7 +21,8 @@ const TEXT_BYTES_MAX: usize = 256;
 pub(crate) struct Pattern {
     pub text: Text,
     pub shape: Shape,
-    regex: Regex,
+    /// What tries a text. Only there when the shape does not tell all.
+    regex: Option<Regex>,
 }
 
 /// Which texts a pattern matches.
@@ -43,12 +45,17 @@ impl Pattern {
         // By itself first: `a)|(b` must not get out of what it is wrapped in.
         let mut parser = ParserBuilder::new().dot_matches_new_line(true).build();
         let hir = parser.parse(&text).map_err(|error| refused(error.to_string()))?;
+        // Lists of many names are common, and large when compiled.
+        let untried = begins(&hir).or_else(|| unconditional(&hir, &text));
+        if let Some(shape) = untried {
+            return Ok(Self { text, shape, regex: None });
+        }
         let regex = RegexBuilder::new(&format!("^(?s:{text})$"))
             .size_limit(REGEX_BYTES_MAX)
             .build()
             .map_err(|error| refused(error.to_string()))?;
         let shape = shape_of(&hir, &regex);
-        Ok(Self { text, shape, regex })
+        Ok(Self { text, shape, regex: Some(regex) })
     }
 
     /// Whether the whole text matches.
@@ -59,28 +66,81 @@ impl Pattern {
             Shape::Begins { prefix, len_min } => {
                 text.len() >= *len_min && text.starts_with(prefix.as_str())
             }
-            Shape::Other { .. } => self.regex.is_match(text),
+            Shape::Other { .. } => self.regex.as_ref().is_some_and(|regex| regex.is_match(text)),
         }
     }
 }
 
-fn shape_of(hir: &Hir, regex: &Regex) -> Shape {
-    if let Some(shape) = begins(hir) {
-        return shape;
+/// The texts of a pattern without assertions such as `\b`.
+fn unconditional(hir: &Hir, text: &str) -> Option<Shape> {
+    if !hir.properties().look_set().is_empty() {
+        return None;
     }
-    let found =
-        Extractor::new().limit_total(TEXTS_MAX).limit_literal_len(TEXT_BYTES_MAX).extract(hir);
-    if found.is_exact() {
-        let literals = found.literals().unwrap_or_default().iter();
-        // An assertion such as `\b` is not in a literal, but may keep it from matching.
-        let mut texts: Vec<Text> = literals
-            .filter_map(|literal| std::str::from_utf8(literal.as_bytes()).ok())
-            .filter(|text| regex.is_match(text))
-            .map(Text::from)
-            .collect();
-        texts.sort_unstable();
-        texts.dedup();
-        return Shape::These(texts);
+    let written = text.matches('|').count() + 1;
+    Some(these(texts(hir, TEXTS_MAX.max(written))?))
+}
+
+fn these(texts: impl IntoIterator<Item = Vec<u8>>) -> Shape {
+    let mut texts: Vec<Text> =
+        texts.into_iter().filter_map(|text| String::from_utf8(text).ok()).map(Text::from).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    Shape::These(texts)
+}
+
+/// All texts that an expression matches; `None` when there are more than a limit or some are long.
+fn texts(hir: &Hir, limit: usize) -> Option<Vec<Vec<u8>>> {
+    match hir.kind() {
+        HirKind::Capture(group) => texts(&group.sub, limit),
+        HirKind::Alternation(parts) => {
+            let mut all = Vec::new();
+            for part in parts {
+                all.append(&mut texts(part, limit)?);
+                if all.len() > limit {
+                    return None;
+                }
+            }
+            Some(all)
+        }
+        HirKind::Concat(parts) => {
+            let mut all = vec![Vec::new()];
+            for part in parts {
+                let ends = texts(part, limit)?;
+                if all.len().saturating_mul(ends.len()) > limit {
+                    return None;
+                }
+                let longer = |text: &Vec<u8>| -> Vec<Vec<u8>> {
+                    ends.iter().map(|end| [&text[..], end].concat()).collect()
+                };
+                all = all.iter().flat_map(longer).collect();
+                if all.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+                    return None;
+                }
+            }
+            Some(all)
+        }
+        _ => exact(&literals(hir)),
+    }
+}
+
+/// What an expression may begin with.
+fn literals(hir: &Hir) -> Seq {
+    Extractor::new().limit_total(TEXTS_MAX).limit_literal_len(TEXT_BYTES_MAX).extract(hir)
+}
+
+/// The literals, when they are all there is.
+fn exact(literals: &Seq) -> Option<Vec<Vec<u8>>> {
+    let all = literals.literals().filter(|_| literals.is_exact())?;
+    Some(all.iter().map(|literal| literal.as_bytes().to_vec()).collect())
+}
+
+fn shape_of(hir: &Hir, regex: &Regex) -> Shape {
+    let found = literals(hir);
+    if let Some(texts) = exact(&found) {
+        // An assertion is not in a literal, but may keep it from matching.
+        let matches =
+            |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| regex.is_match(text));
+        return these(texts.into_iter().filter(|text| matches(text)));
     }
     let prefix = found.longest_common_prefix().unwrap_or_default();
     // A literal that was cut may end within a character.
@@ -158,6 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_as_many_names_as_fit_into_a_query_is_a_list() {
+        let names = |count: usize| -> Vec<String> {
+            (0..count).map(|at| format!("service-{at:05}-7d9f8b6c5-x2k4p")).collect()
+        };
+        for (count, shown) in [(300, names(300)), (8000, names(8000))] {
+            let list = shown.join("|");
+            for pattern in [list.clone(), format!("({list})"), format!("team/(?:{list})")] {
+                let Shape::These(texts) = shape(&pattern) else { panic!("{count}: no list") };
+                assert_eq!(texts.len(), count);
+            }
+        }
+        assert_eq!(shape("[0-9]{5}"), Shape::Other { prefix: "".into() });
+        assert_eq!(
+            shape("(a|b){2}(c|d)"),
+            these(&["aac", "aad", "abc", "abd", "bac", "bad", "bbc", "bbd"])
+        );
+    }
+
+    #[test]
     fn a_pattern_stays_within_its_anchors() {
         assert!(Pattern::new("a)|(b".into()).is_err());
     }
@@ -185,8 +264,9 @@ mod tests {
             text in pattern(), candidates in prop::collection::vec("[abAüß\n]{0,5}", 20),
         ) {
             let pattern = Pattern::new(text.clone().into()).unwrap();
+            let regex = Regex::new(&format!("^(?s:{text})$")).unwrap();
             for candidate in &candidates {
-                let expected = pattern.regex.is_match(candidate);
+                let expected = regex.is_match(candidate);
                 prop_assert_eq!(pattern.matches(candidate), expected, "{} {}", text, candidate);
                 if let Shape::Other { prefix } = &pattern.shape {
                     prop_assert!(!expected || candidate.starts_with(prefix.as_str()));

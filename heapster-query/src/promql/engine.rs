@@ -245,7 +245,7 @@ fn value_of(
         }
         Plan::Vector(vector) => {
             let table = evaluator.table(vector, grid)?;
-            if is_range { matrix(table, grid) } else { elements(table, is_ordered(expr)) }
+            if is_range { matrix(table, grid)? } else { elements(table, is_ordered(expr)) }
         }
         Plan::Window(window) => {
             let mut series: Vec<MatrixSeries> = evaluator
@@ -272,8 +272,12 @@ fn is_ordered(expr: &language::ast::Expr) -> bool {
 }
 
 fn points(values: &[f64], grid: Grid) -> Vec<(Timestamp, f64)> {
-    let present = values.iter().enumerate().filter(|(_, value)| is_present(**value));
-    present.map(|(step, value)| (Timestamp::from_millis(grid.time_ms(step)), *value)).collect()
+    let present = || values.iter().enumerate().filter(|(_, value)| is_present(**value));
+    let mut points = Vec::with_capacity(present().count());
+    points.extend(
+        present().map(|(step, value)| (Timestamp::from_millis(grid.time_ms(step)), *value)),
+    );
+    points
 }
 
 fn elements(table: Table<'_>, is_ordered: bool) -> QueryValue {
@@ -287,14 +291,19 @@ fn elements(table: Table<'_>, is_ordered: bool) -> QueryValue {
     QueryValue::Vector(elements)
 }
 
-fn matrix(table: Table<'_>, grid: Grid) -> QueryValue {
-    let series = table.series.into_iter().map(|series| MatrixSeries {
-        labels: series.key.to_labels(),
-        points: points(&series.values, grid),
-    });
-    let mut series: Vec<MatrixSeries> = series.filter(|one| !one.points.is_empty()).collect();
-    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    QueryValue::Matrix(series)
+fn matrix(table: Table<'_>, grid: Grid) -> Result<QueryValue, QueryError> {
+    let Table { series, mut held } = table;
+    let mut shown = Vec::with_capacity(series.len());
+    for one in series {
+        let points = points(&one.values, grid);
+        // Values are let go one series after the other, so what is counted is more than what is there.
+        held.grow_bytes(size_of_val(&*points))?;
+        if !points.is_empty() {
+            shown.push(MatrixSeries { labels: one.key.to_labels(), points });
+        }
+    }
+    shown.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(QueryValue::Matrix(shown))
 }
 
 /// Whether a range query stays within [`QueryLimits::points_per_series_max`].

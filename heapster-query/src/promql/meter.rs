@@ -141,8 +141,8 @@ impl Held<'_> {
         self.grow_by(entries, entries.saturating_mul(size_of::<T>()))
     }
 
-    /// Takes room for a text that the query makes, such as the value of a label.
-    pub fn grow_text(&mut self, bytes: usize) -> Result<(), QueryError> {
+    /// Takes room for what is no sample, such as the value of a label that the query makes.
+    pub fn grow_bytes(&mut self, bytes: usize) -> Result<(), QueryError> {
         self.meter.check()?;
         self.grow_by(0, bytes)
     }

@@ -1,5 +1,6 @@
 //! Promises of the engine beside what the scripts say: limits, exactness, names, threads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use heapster_query::promql::{
     self, Control, Engine, EngineOptions, QueryAnswer, QueryLimits, QueryValue, check_resolution,
 };
 use heapster_query::{Cancel, QueryError};
+
+use crate::script::STALE;
+use crate::storage::{Data, KINDS};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
@@ -134,6 +138,41 @@ fn groups_of_topk_count_as_memory_also_at_steps_without_a_value() {
     assert!(range(&engine, &storage, &format!("topk(1, {sparse})")).is_ok());
     let error = range(&engine, &storage, &format!("topk by (pod) (1, {sparse})")).unwrap_err();
     assert!(matches!(error, QueryError::TooMuchMemory { .. }), "{error}");
+}
+
+#[test]
+fn raw_samples_and_answers_count_as_what_they_take() {
+    let storage = many(100);
+    // 36,000 samples of 8 bytes for a value and as many for its time.
+    let engine = limited(QueryLimits { memory_max_bytes: 500_000, ..QueryLimits::default() });
+    let snapshot = storage.snapshot().unwrap();
+    let raw = engine.instant(&*snapshot, "g[1h]", at(3600), &Control::default());
+    assert!(matches!(raw, Err(QueryError::TooMuchMemory { .. })), "{raw:?}");
+    // 6,100 points: 75 kB as a table, and 98 kB more as an answer.
+    let engine = limited(QueryLimits { memory_max_bytes: 100_000, ..QueryLimits::default() });
+    assert!(range(&engine, &storage, "sum(g) or sum(c_total)").is_ok());
+    let error = range(&engine, &storage, "g").unwrap_err();
+    assert!(matches!(error, QueryError::TooMuchMemory { .. }), "{error}");
+}
+
+#[test]
+fn a_counter_that_falls_over_a_staleness_marker_has_fallen() {
+    let value = |index: i64| match index {
+        150 => STALE,
+        ..150 => 1000.5 + index as f64,
+        _ => 0.5 + index as f64,
+    };
+    let labels: Labels = [("__name__", "c_total")].iter().copied().collect();
+    let samples: BTreeMap<i64, f64> =
+        (0..300).map(|index| (index * 10_000, value(index))).collect();
+    for kind in KINDS {
+        let data = Data::new(kind);
+        data.load(&[(labels.clone(), samples.clone())]);
+        let engine = Engine::default();
+        let query = "resets(c_total[1h])";
+        let answer = engine.instant(&*data.snapshot(), query, at(3000), &Control::default());
+        assert_eq!(answer.unwrap().value, vector(&[(&[], 1.0)]), "{kind:?}");
+    }
 }
 
 #[test]

@@ -355,6 +355,8 @@ impl Index<'_> {
         }
         match matcher.texts() {
             MatchTexts::Any => Ok(Lists::ToTry(lists)),
+            // Fewer values than texts are tried sooner.
+            MatchTexts::These(texts) if texts.len() > lists.len() => Ok(Lists::ToTry(lists)),
             MatchTexts::These(texts) => {
                 let mut found = Vec::new();
                 for text in texts {

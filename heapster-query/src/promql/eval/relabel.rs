@@ -16,7 +16,7 @@ pub(super) fn evaluate<'a>(
 ) -> Result<Table<'a>, QueryError> {
     for series in &mut table.series {
         if let Some((target, value)) = relabel.value(&series.key)? {
-            table.held.grow_text(value.len())?;
+            table.held.grow_bytes(value.len())?;
             series.key.set(target, &value);
         }
     }

@@ -156,13 +156,15 @@ pub(super) fn samples(
     if let Window::Select { select, .. } = window {
         for found in source::find(evaluator, select, first, last)?.list {
             let mut cursor = found.set.read(found.column);
+            held.grow(1, 0)?;
             let mut points = Vec::new();
             let mut samples = Samples::default();
             while cursor.next_run()?.is_some() {
                 cursor.decode(&mut samples)?;
                 evaluator.meter.touch(samples.timestamps.len())?;
                 settle(&mut samples);
-                held.grow(1, samples.timestamps.len())?;
+                held.grow_list::<(Timestamp, f64)>(samples.timestamps.len())?;
+                points.reserve_exact(samples.timestamps.len());
                 let scale = found.view.as_ref().map_or(1.0, |view| view.scale());
                 let within =
                     samples.iter().filter(|(at, _)| (first..=last).contains(&at.as_millis()));

@@ -4,6 +4,9 @@
 //! are ASCII in Go, `\Q…\E` quotes, `\z` is the end, `\C` a byte; and within `[…]` the characters
 //! `[ & ~ -` mean nothing special where they do in Rust.
 
+/// Characters of a pattern that an error shows.
+const SHOWN_CHARS: usize = 200;
+
 /// The pattern in Rust's syntax. Whether it is one at all is for the compiler to say.
 pub(crate) fn to_rust(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
@@ -82,13 +85,17 @@ fn push_literal(char: char, out: &mut String) {
 
 /// What is wrong with a pattern, in one line.
 pub(crate) fn fault(pattern: &str) -> String {
+    let shown = match pattern.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", super::quoted(&pattern[..end])),
+        None => super::quoted(pattern),
+    };
     let error = match regex::Regex::new(&to_rust(pattern)) {
-        Ok(_) => return format!("{} is too large", super::quoted(pattern)),
+        Ok(_) | Err(regex::Error::CompiledTooBig(_)) => return format!("{shown} is too large"),
         Err(error) => error.to_string(),
     };
     let reason = error.lines().last().unwrap_or_default().trim();
     let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-    format!("{reason}: {}", super::quoted(pattern))
+    format!("{reason}: {shown}")
 }
 
 #[cfg(test)]
