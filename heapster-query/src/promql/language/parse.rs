@@ -13,12 +13,15 @@ use super::{DEPTH_MAX, Fault, duration, number, quoted, regex};
 
 /// Most arguments of a call and labels of a list: more than anybody writes.
 const LIST_MAX: usize = 1024;
+/// Most regular expressions of a query. Each may take a MiB when it is compiled, before there is a meter
+/// that counts it.
+const PATTERNS_MAX: usize = 256;
 /// Words that no metric can have for a name without quotes.
 const RESERVED: [&str; 6] = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
 
 /// Reads a whole text as one expression; its types are not checked yet.
 pub(super) fn expression(text: &str) -> Result<Expr, Fault> {
-    let mut parser = Parser { text, tokens: lex::tokens(text)?, at: 0, depth: 0 };
+    let mut parser = Parser { text, tokens: lex::tokens(text)?, at: 0, depth: 0, patterns: 0 };
     if parser.peek().kind == Kind::End {
         return Err(Fault::new(Span::at(text.len()), "no expression found in input"));
     }
@@ -40,6 +43,8 @@ struct Parser<'a> {
     tokens: Vec<Token>,
     at: usize,
     depth: usize,
+    /// Regular expressions so far.
+    patterns: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -547,6 +552,11 @@ impl<'a> Parser<'a> {
             Fault::new(token.span, format!("invalid UTF-8 in label value {shown}"))
         })?;
         let written = Text::from(value);
+        self.patterns += usize::from(sign.ends_with('~'));
+        if self.patterns > PATTERNS_MAX {
+            let message = format!("more than {PATTERNS_MAX} regular expressions");
+            return Err(Fault::new(token.span, message));
+        }
         let matcher = match sign {
             "=" => Ok(Matcher::equal(label, written.clone())),
             "!=" => Ok(Matcher::not_equal(label, written.clone())),

@@ -167,3 +167,15 @@ fn long_expressions_are_broken_where_prometheus_breaks_them() {
   sum by (job) (rate(http_requests_total[5m]))"#;
     assert_eq!(print::pretty(&parse(text).unwrap()), expected);
 }
+
+#[test]
+fn patterns_are_few_and_their_errors_short() {
+    let selectors = |count: usize| vec![r#"a{b=~"c.*d"}"#; count].join(" or ");
+    assert!(parse(&selectors(64)).is_ok());
+    let many = |count: usize| format!("{{{}}}", vec![r#"b=~"c.*d""#; count].join(","));
+    assert!(parse(&many(256)).is_ok());
+    let message = fault(&many(257)).to_string();
+    assert!(message.contains("more than 256 regular expressions"), "{message}");
+    let long = fault(&format!(r#"a{{b=~"({}"}}"#, "x".repeat(5000))).to_string();
+    assert!(long.len() < 400 && long.contains('…'), "{long}");
+}
