@@ -3,7 +3,8 @@
 //! Series that are scraped together have the same times, so what follows from these alone is found
 //! out once for all of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 use heapster_core::Timestamp;
@@ -31,11 +32,17 @@ pub(super) struct Frame {
 /// one series only, where containers come and go.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// With the times, since a clock is told apart only as long as these are held.
-    known: HashMap<(Clock, Range<usize>), (Times, Vec<Frame>)>,
+    /// `None` of clocks that were met once.
+    known: HashMap<(Clock, Range<usize>), Option<Known>>,
     kept: usize,
-    met: HashSet<(Clock, Range<usize>)>,
     own: Vec<Frame>,
+}
+
+#[derive(Debug)]
+struct Known {
+    frames: Vec<Frame>,
+    /// Held, since a clock is told apart only as long as its times are.
+    _times: Times,
 }
 
 impl Frames {
@@ -47,25 +54,24 @@ impl Frames {
         steps: Range<usize>,
         wants_reach: bool,
     ) -> &[Frame] {
-        let Self { known, kept, met, own } = self;
+        if self.known.len() >= MET_MAX || self.kept + steps.len() > KEPT_MAX {
+            self.known.clear();
+            self.kept = 0;
+        }
+        let Self { known, kept, own } = self;
+        let count = steps.len();
         let make = || frames(times, windows, steps.clone(), wants_reach);
         if let Some(clock) = times.clock() {
-            let key = (clock, steps.clone());
-            if known.contains_key(&key) || met.contains(&key) {
-                if *kept + steps.len() > KEPT_MAX {
-                    known.clear();
-                    *kept = 0;
+            match known.entry((clock, steps.clone())) {
+                Entry::Vacant(place) => drop(place.insert(None)),
+                Entry::Occupied(place) => {
+                    let known = place.into_mut().get_or_insert_with(|| {
+                        *kept += count;
+                        Known { frames: make().collect(), _times: times.clone() }
+                    });
+                    return &known.frames;
                 }
-                let (_, frames) = known.entry(key).or_insert_with(|| {
-                    *kept += steps.len();
-                    (times.clone(), make().collect())
-                });
-                return frames;
             }
-            if met.len() == MET_MAX {
-                met.clear();
-            }
-            met.insert(key);
         }
         own.clear();
         own.extend(make());
@@ -80,8 +86,7 @@ fn frames(
     wants_reach: bool,
 ) -> impl Iterator<Item = Frame> {
     let (mut from, mut to) = (Mark::default(), Mark::default());
-    steps.map(move |step| {
-        let (start_ms, end_ms) = windows.of(step);
+    windows.of_all(steps).map(move |(start_ms, end_ms)| {
         to.advance(times, end_ms);
         from.advance(times, start_ms);
         let (from, to) = (from.at.min(to.at), to.at);

@@ -27,6 +27,17 @@ impl Windows {
         (end - self.range_ms, end)
     }
 
+    /// `(start, end]` of each of some steps.
+    pub fn of_all(&self, steps: Range<usize>) -> impl Iterator<Item = (i64, i64)> + use<> {
+        let stride = if self.shift.at_ms.is_some() { 0 } else { self.grid.step_ms };
+        let (mut start, mut end) = self.of(steps.start);
+        steps.map(move |_| {
+            let window = (start, end);
+            (start, end) = (start.saturating_add(stride), end.saturating_add(stride));
+            window
+        })
+    }
+
     /// The first and the last moment that lie in any window.
     pub fn bounds(&self) -> (i64, i64) {
         let (start, _) = self.of(0);
@@ -207,6 +218,7 @@ mod tests {
                     let expected: Vec<usize> = (0..grid.count).filter(meets).collect();
                     let steps: Vec<usize> = windows.steps_of(first, last).collect();
                     assert_eq!(steps, expected, "{windows:?} {first} {last}");
+                    assert!(windows.of_all(2..9).eq((2..9).map(|step| windows.of(step))));
                     let before = (0..grid.count).filter(|step| windows.of(*step).1 < first).count();
                     assert_eq!(windows.ended_before(first), before, "{windows:?} {first}");
                 }
