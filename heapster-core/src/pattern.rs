@@ -13,6 +13,8 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Most texts a pattern is unfolded into, unless more are written in it: what a dashboard joins with `|`
 /// when all is ticked.
 const TEXTS_MAX: usize = 4096;
+/// Most bytes that are written while a pattern is unfolded: its texts, and what becomes longer on the way.
+const UNFOLDED_BYTES_MAX: usize = 1 << 20;
 /// Longest text a pattern is unfolded into, in bytes. Longer ones are known by their beginning.
 const TEXT_BYTES_MAX: usize = 256;
 
@@ -77,7 +79,9 @@ fn unconditional(hir: &Hir, text: &str) -> Option<Shape> {
         return None;
     }
     let written = text.matches('|').count() + 1;
-    Some(these(texts(hir, TEXTS_MAX.max(written))?))
+    let mut unfolding =
+        Unfolding { texts_max: TEXTS_MAX.max(written), bytes_left: UNFOLDED_BYTES_MAX };
+    Some(these(unfolding.texts(hir)?))
 }
 
 fn these(texts: impl IntoIterator<Item = Vec<u8>>) -> Shape {
@@ -88,38 +92,59 @@ fn these(texts: impl IntoIterator<Item = Vec<u8>>) -> Shape {
     Shape::These(texts)
 }
 
-/// All texts that an expression matches; `None` when there are more than a limit or some are long.
-fn texts(hir: &Hir, limit: usize) -> Option<Vec<Vec<u8>>> {
-    match hir.kind() {
-        HirKind::Capture(group) => texts(&group.sub, limit),
-        HirKind::Alternation(parts) => {
-            let mut all = Vec::new();
-            for part in parts {
-                all.append(&mut texts(part, limit)?);
-                if all.len() > limit {
-                    return None;
+/// Writes out all texts that an expression matches, as far as it may.
+struct Unfolding {
+    texts_max: usize,
+    /// Bytes that may still be written, those of texts that are made longer later among them.
+    bytes_left: usize,
+}
+
+impl Unfolding {
+    /// All texts; `None` when they are too many or too long.
+    fn texts(&mut self, hir: &Hir) -> Option<Vec<Vec<u8>>> {
+        match hir.kind() {
+            HirKind::Capture(group) => self.texts(&group.sub),
+            HirKind::Alternation(parts) => {
+                let mut all = Vec::new();
+                for part in parts {
+                    all.append(&mut self.texts(part)?);
+                    if all.len() > self.texts_max {
+                        return None;
+                    }
                 }
+                Some(all)
             }
-            Some(all)
-        }
-        HirKind::Concat(parts) => {
-            let mut all = vec![Vec::new()];
-            for part in parts {
-                let ends = texts(part, limit)?;
-                if all.len().saturating_mul(ends.len()) > limit {
-                    return None;
+            HirKind::Concat(parts) => {
+                let mut all = vec![Vec::new()];
+                for part in parts {
+                    let ends = self.texts(part)?;
+                    all = self.each_with_each(&all, &ends)?;
                 }
-                let longer = |text: &Vec<u8>| -> Vec<Vec<u8>> {
-                    ends.iter().map(|end| [&text[..], end].concat()).collect()
-                };
-                all = all.iter().flat_map(longer).collect();
-                if all.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
-                    return None;
-                }
+                Some(all)
             }
-            Some(all)
+            _ => self.write(exact(&literals(hir))?),
         }
-        _ => exact(&literals(hir)),
+    }
+
+    fn each_with_each(&mut self, texts: &[Vec<u8>], ends: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
+        if texts.len().saturating_mul(ends.len()) > self.texts_max {
+            return None;
+        }
+        let longer = |text: &Vec<u8>| -> Vec<Vec<u8>> {
+            ends.iter().map(|end| [&text[..], end].concat()).collect()
+        };
+        self.write(texts.iter().flat_map(longer).collect())
+    }
+
+    /// Takes what was written off what may be, an empty text like one of a byte.
+    fn write(&mut self, texts: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+        for text in &texts {
+            if text.len() > TEXT_BYTES_MAX {
+                return None;
+            }
+            self.bytes_left = self.bytes_left.checked_sub(text.len().max(1))?;
+        }
+        Some(texts)
     }
 }
 
@@ -230,6 +255,9 @@ mod tests {
             }
         }
         assert_eq!(shape("[0-9]{5}"), Shape::Other { prefix: "".into() });
+        // Costs as much as it has texts, at each of the groups.
+        let empty_groups = format!("({}){}", ["ab"; 30_000].join("|"), "()".repeat(50_000));
+        assert!(Pattern::new(empty_groups.as_str().into()).is_err());
         assert_eq!(
             shape("(a|b){2}(c|d)"),
             these(&["aac", "aad", "abc", "abd", "bac", "bad", "bbc", "bbd"])

@@ -12,7 +12,7 @@ use crate::Timestamp;
 /// column's times holds for the next column as well ([`Times::clock`]).
 #[derive(Clone, Debug, Default)]
 pub struct Times {
-    /// A part of a list that others refer to as well; takes the place of `own`.
+    /// A part of a list that others refer to as well; takes the place of `own`, which is empty then.
     shared: Option<(Arc<[Timestamp]>, Range<usize>)>,
     own: Vec<Timestamp>,
 }
@@ -41,12 +41,18 @@ impl Times {
         Some(Clock { address: all.as_ptr().addr(), rows: rows.clone() })
     }
 
+    /// Bytes of the list that holding shared times keeps; zero of others.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared.as_ref().map_or(0, |(all, _)| size_of_val(&**all))
+    }
+
     /// Takes some of the times of a shared list; what was there is forgotten, its memory kept.
     ///
     /// # Panics
     /// When the list has not these rows.
     pub fn share(&mut self, all: Arc<[Timestamp]>, rows: Range<usize>) {
-        let own = std::mem::take(&mut self.own);
+        let mut own = std::mem::take(&mut self.own);
+        own.clear();
         *self = Self { own, ..Self::shared(all, rows) };
     }
 

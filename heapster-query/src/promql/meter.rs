@@ -59,8 +59,8 @@ impl fmt::Debug for Control {
 /// What a series costs beside its points: labels and their list.
 const SERIES_BYTES: usize = 256;
 const POINT_BYTES: usize = 8;
-/// A value, and what is known of its window so far.
-const STEP_SCRATCH_BYTES: usize = 64;
+/// A value, what is known of its window so far, and where the window lies.
+const STEP_SCRATCH_BYTES: usize = 128;
 
 /// Counts what a query reads and holds; shared by its threads.
 #[derive(Debug)]

@@ -33,7 +33,7 @@ pub use engine::{
     Engine, EngineOptions, InstantSample, MatrixSeries, QueryAnswer, QueryStats, QueryValue,
     check_resolution,
 };
-pub use language::{DEPTH_MAX, ParseError, QUERY_BYTES_MAX};
+pub use language::{DEPTH_MAX, PATTERNS_MAX, ParseError, QUERY_BYTES_MAX};
 pub use meter::{Control, Elapsed, QueryLimits};
 
 /// An expression as Prometheus formats it: over several lines when it is longer than a hundred bytes.
@@ -51,8 +51,8 @@ pub fn format(query: &str) -> Result<String, ParseError> {
 ///
 /// # Errors
 /// [`ParseError`] when the text is no expression.
-pub fn tree(query: &str) -> Result<serde_json::Value, ParseError> {
-    Ok(language::tree::of(&language::parse(query)?))
+pub fn tree(query: &str) -> Result<String, ParseError> {
+    Ok(language::tree::of(&language::parse(query)?).to_string())
 }
 
 /// The conditions of a bare selector such as `up{job="a"}`: what `match[]` holds.

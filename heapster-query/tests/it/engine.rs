@@ -480,3 +480,17 @@ fn the_deepest_query_is_answered_within_a_threads_stack() {
         assert!(asked.is_ok(), "{open}: {asked:?}");
     }
 }
+
+#[test]
+fn windows_that_overlap_a_lot_end_in_time() {
+    let storage = many(1);
+    let snapshot = storage.snapshot().unwrap();
+    let query = "max_over_time(max_over_time(vector(1)[2d:1s])[2d:1s])";
+    let asked = std::sync::atomic::AtomicU64::new(0);
+    // Each look at the clock is a second.
+    let elapsed =
+        move || Duration::from_secs(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let control = Control { elapsed: Some(Arc::new(elapsed)), ..Control::default() };
+    let error = Engine::default().instant(&*snapshot, query, at(3600), &control).unwrap_err();
+    assert_eq!(error.to_string(), "query timed out in expression evaluation");
+}

@@ -13,6 +13,10 @@ use super::frames::{self, Frame, Frames};
 use super::window::{Windows, append, note_drops, settle};
 use crate::error::QueryError;
 
+/// Samples that are looked at, the same ones again and again where windows overlap, before it is checked
+/// that the answer is still wanted.
+const CHECKED_SAMPLES: usize = 100_000;
+
 /// Memory that is used again for column after column.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -95,12 +99,12 @@ impl Over<'_> {
         samples: impl Iterator<Item = (i64, f64)> + Clone,
         scratch: &mut Scratch,
         out: &mut [f64],
-    ) {
+    ) -> Result<(), QueryError> {
         let Scratch { samples: own, sliding, .. } = scratch;
         let times = samples.clone().map(|(at, _)| Timestamp::from_millis(at));
         own.timestamps.restart().extend(times);
         own.values = Values::Floats(samples.map(|(_, value)| value).collect());
-        self.evaluate(own, false, 0..out.len(), sliding, out);
+        self.evaluate(own, false, 0..out.len(), sliding, out)
     }
 
     /// Goes from run to run: for functions that look at all samples of a window. Windows that reach
@@ -122,7 +126,7 @@ impl Over<'_> {
             let Some(run) = next.filter(|run| run.first.as_millis() <= end) else {
                 let until =
                     next.map_or(out.len(), |run| windows.ended_before(run.first.as_millis()));
-                self.evaluate(&carried, false, step..until, sliding, out);
+                self.evaluate(&carried, false, step..until, sliding, out)?;
                 step = until;
                 continue;
             };
@@ -146,11 +150,11 @@ impl Over<'_> {
                     let (_, end) = windows.of(last);
                     taken = frames::advance(&samples.timestamps, 0, end);
                     append(&mut carried, samples, 0..taken);
-                    self.evaluate(&carried, false, step..alone, sliding, out);
+                    self.evaluate(&carried, false, step..alone, sliding, out)?;
                     step = alone;
                 }
             }
-            self.evaluate(samples, is_rising, step..until, sliding, out);
+            self.evaluate(samples, is_rising, step..until, sliding, out)?;
             step = until;
             if step < out.len() {
                 let (start, _) = windows.of(step);
@@ -173,12 +177,12 @@ impl Over<'_> {
         steps: Range<usize>,
         sliding: &mut Sliding,
         out: &mut [f64],
-    ) {
+    ) -> Result<(), QueryError> {
         // Windows that begin after the last sample have none.
-        let Some(newest) = samples.timestamps.last() else { return };
+        let Some(newest) = samples.timestamps.last() else { return Ok(()) };
         let steps = steps.start..steps.end.min(self.windows.begun_before(newest.as_millis()));
         if steps.is_empty() {
-            return;
+            return Ok(());
         }
         let Sliding { drops, frames, .. } = sliding;
         drops.clear();
@@ -192,7 +196,7 @@ impl Over<'_> {
             Values::Ints(values) => self.each_window(times, values, drops, frames, steps, out),
             Values::Floats(values) => self.each_window(times, values, drops, frames, steps, out),
             // Settled samples have none.
-            Values::Mixed(_) => {}
+            Values::Mixed(_) => Ok(()),
         }
     }
 
@@ -204,15 +208,16 @@ impl Over<'_> {
         frames: &[Frame],
         steps: Range<usize>,
         out: &mut [f64],
-    ) {
+    ) -> Result<(), QueryError> {
         let each = EachWindow { over: self, times, values, drops, frames };
         let seconds = self.windows.range_ms as f64 / 1000.0;
         match self.function {
             OverFunction::Rate => each.write_increases(steps, out, |increase| increase / seconds),
             OverFunction::Increase => each.write_increases(steps, out, |increase| increase),
             OverFunction::Delta => each.write_differences(steps, out),
-            _ => each.write(steps, out),
+            _ => return each.write(steps, out),
         }
+        Ok(())
     }
 
     /// Adds run after run to the windows they lie in: for functions that can be put together from
@@ -318,13 +323,19 @@ impl<T: Number> EachWindow<'_, '_, T> {
     }
 
     /// Writes what a function makes of the samples of each window.
-    fn write(&self, steps: Range<usize>, out: &mut [f64]) {
-        let Over { function, windows, params, .. } = self.over;
+    fn write(&self, steps: Range<usize>, out: &mut [f64]) -> Result<(), QueryError> {
+        let Over { function, windows, params, meter } = self.over;
         let mut drops = DropsWithin::default();
+        let mut unchecked = 0;
         for (step, frame) in steps.zip(self.frames) {
             let Frame { from, to, .. } = *frame;
             if from == to {
                 continue;
+            }
+            unchecked += to - from;
+            if unchecked > CHECKED_SAMPLES {
+                unchecked = 0;
+                meter.check()?;
             }
             let stretch = Stretch {
                 times: &self.times[from..to],
@@ -337,6 +348,7 @@ impl<T: Number> EachWindow<'_, '_, T> {
                 out[step] = value;
             }
         }
+        Ok(())
     }
 }
 

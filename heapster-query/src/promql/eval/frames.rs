@@ -3,8 +3,8 @@
 //! Series that are scraped together have the same times, so what follows from these alone is found
 //! out once for all of them.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use heapster_core::Timestamp;
@@ -13,9 +13,9 @@ use heapster_core::storage::{Clock, Times};
 use super::super::functions::Reach;
 use super::window::Windows;
 
-/// Frames that are kept at most, of all clocks together: some MiB, the steps of a day by five minutes
-/// for four hundred clocks.
-const KEPT_MAX: usize = 1 << 17;
+/// From so many bytes of frames and clocks on all are forgotten: the steps of a day by five minutes for some three
+/// hundred clocks of as many samples.
+const KEPT_BYTES_MAX: usize = 8 << 20;
 /// Clocks that are remembered at most to have been met.
 const MET_MAX: usize = 1 << 14;
 
@@ -32,9 +32,11 @@ pub(super) struct Frame {
 /// one series only, where containers come and go.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// `None` of clocks that were met once.
-    known: HashMap<(Clock, Range<usize>), Option<Known>>,
-    kept: usize,
+    known: HashMap<(Clock, Range<usize>), Known>,
+    /// Clocks that were met once. They are not held, so another may take the place of one, which then
+    /// counts as met and is kept too early.
+    met: HashSet<(Clock, Range<usize>)>,
+    kept_bytes: usize,
     own: Vec<Frame>,
 }
 
@@ -54,22 +56,26 @@ impl Frames {
         steps: Range<usize>,
         wants_reach: bool,
     ) -> &[Frame] {
-        if self.known.len() >= MET_MAX || self.kept + steps.len() > KEPT_MAX {
-            self.known.clear();
-            self.kept = 0;
-        }
-        let Self { known, kept, own } = self;
-        let count = steps.len();
+        let Self { known, met, kept_bytes, own } = self;
         let make = || frames(times, windows, steps.clone(), wants_reach);
-        if let Some(clock) = times.clock() {
+        let bytes = times.shared_bytes() + steps.len() * size_of::<Frame>();
+        if let Some(clock) = times.clock().filter(|_| bytes <= KEPT_BYTES_MAX) {
+            if *kept_bytes > KEPT_BYTES_MAX {
+                known.clear();
+                *kept_bytes = 0;
+            }
             match known.entry((clock, steps.clone())) {
-                Entry::Vacant(place) => drop(place.insert(None)),
-                Entry::Occupied(place) => {
-                    let known = place.into_mut().get_or_insert_with(|| {
-                        *kept += count;
-                        Known { frames: make().collect(), _times: times.clone() }
-                    });
-                    return &known.frames;
+                Entry::Occupied(place) => return &place.into_mut().frames,
+                Entry::Vacant(place) if met.remove(place.key()) => {
+                    *kept_bytes += bytes;
+                    let known = Known { frames: make().collect(), _times: times.clone() };
+                    return &place.insert(known).frames;
+                }
+                Entry::Vacant(place) => {
+                    if met.len() == MET_MAX {
+                        met.clear();
+                    }
+                    met.insert(place.into_key());
                 }
             }
         }

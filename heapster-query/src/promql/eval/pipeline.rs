@@ -512,7 +512,7 @@ impl<'a> Pipeline<'a> {
                 let samples = values
                     .filter(|(_, value)| is_present(**value))
                     .map(|(step, value)| (inner.time_ms(step), *value));
-                over.with(meter).samples(samples, scratch, out);
+                over.with(meter).samples(samples, scratch, out)?;
             }
             Leaf::Table(table) => out.copy_from_slice(&table.series[index].values),
         }

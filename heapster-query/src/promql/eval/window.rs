@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use heapster_core::Timestamp;
-use heapster_core::storage::{Samples, Values};
+use heapster_core::storage::{Samples, Times, Values};
 
 use super::super::grid::{Grid, is_present};
 use super::super::key::Key;
@@ -72,7 +72,7 @@ impl Windows {
         if self.shift.at_ms.is_some() {
             return count;
         }
-        let steps = (moment_ms - origin_ms + step_ms - 1) / step_ms;
+        let steps = (moment_ms - origin_ms - 1) / step_ms + 1;
         usize::try_from(steps).map_or(count, |steps| steps.min(count))
     }
 }
@@ -80,21 +80,39 @@ impl Windows {
 /// Takes in what a cursor gives: without staleness markers, which in a window are no samples, and with
 /// floats in place of both kinds of number. Says whether anything was taken out.
 pub(super) fn settle(samples: &mut Samples) -> bool {
-    if let Values::Mixed(values) = &samples.values {
-        samples.values = Values::Floats(values.iter().map(|value| value.as_f64()).collect());
+    let Samples { timestamps, values } = samples;
+    let is_changed = match values {
+        Values::Ints(_) => false,
+        Values::Floats(floats) => keep(timestamps, floats, |value| is_present(*value)),
+        Values::Mixed(mixed) => keep(timestamps, mixed, |value| !value.is_stale()),
+    };
+    if let Values::Mixed(mixed) = values {
+        // Without the markers they may be integers all.
+        let ints: Option<Vec<i64>> = mixed.iter().map(|value| value.as_int()).collect();
+        *values = match ints {
+            Some(ints) => Values::Ints(ints),
+            None => Values::Floats(mixed.iter().map(|value| value.as_f64()).collect()),
+        };
     }
-    let Values::Floats(values) = &mut samples.values else { return false };
-    if values.iter().all(|value| is_present(*value)) {
+    is_changed
+}
+
+/// Leaves the values that are wanted, with their times. Says whether any was not.
+fn keep<T>(times: &mut Times, values: &mut Vec<T>, is_wanted: impl Fn(&T) -> bool) -> bool {
+    if values.iter().all(&is_wanted) {
         return false;
     }
-    let mut present = values.iter().map(|value| is_present(*value));
-    samples.timestamps.make_mut().retain(|_| present.next() == Some(true));
-    values.retain(|value| is_present(*value));
+    let mut wanted = values.iter().map(&is_wanted);
+    times.make_mut().retain(|_| wanted.next() == Some(true));
+    values.retain(is_wanted);
     true
 }
 
 /// Appends samples that come later, keeping integers as long as all are.
 pub(super) fn append(own: &mut Samples, more: &Samples, rows: Range<usize>) {
+    if rows.is_empty() {
+        return;
+    }
     if own.timestamps.is_empty() {
         own.values = match &more.values {
             Values::Ints(_) => Values::Ints(Vec::new()),
@@ -104,11 +122,10 @@ pub(super) fn append(own: &mut Samples, more: &Samples, rows: Range<usize>) {
     own.timestamps.make_mut().extend_from_slice(&more.timestamps[rows.clone()]);
     match (&mut own.values, &more.values) {
         (Values::Ints(own), Values::Ints(more)) => own.extend_from_slice(&more[rows]),
-        (Values::Floats(own), Values::Floats(more)) => own.extend_from_slice(&more[rows]),
+        (Values::Floats(own), more) => own.extend(rows.map(|row| more.get(row).as_f64())),
         (own, more) => {
-            let float = |values: &Values, index| values.get(index).as_f64();
-            let mut floats: Vec<f64> = (0..own.len()).map(|index| float(own, index)).collect();
-            floats.extend(rows.map(|index| float(more, index)));
+            let mut floats: Vec<f64> = (0..own.len()).map(|row| own.get(row).as_f64()).collect();
+            floats.extend(rows.map(|row| more.get(row).as_f64()));
             *own = Values::Floats(floats);
         }
     }
@@ -175,7 +192,7 @@ pub(super) fn samples(
                 evaluator.meter.touch(samples.timestamps.len())?;
                 settle(&mut samples);
                 held.grow_list::<(Timestamp, f64)>(samples.timestamps.len())?;
-                points.reserve_exact(samples.timestamps.len());
+                points.reserve(samples.timestamps.len());
                 let scale = found.view.as_ref().map_or(1.0, |view| view.scale());
                 let within =
                     samples.iter().filter(|(at, _)| (first..=last).contains(&at.as_millis()));

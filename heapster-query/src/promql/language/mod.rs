@@ -35,6 +35,10 @@ pub const QUERY_BYTES_MAX: usize = 256 << 10;
 /// Most levels of a query's tree, so that walks over it need a bounded stack.
 pub const DEPTH_MAX: usize = 200;
 
+/// Most regular expressions of a query, those of `label_replace` among them. Each may take a MiB when it
+/// is compiled, before there is a meter that counts it.
+pub const PATTERNS_MAX: usize = 256;
+
 /// Reads an expression and checks its types.
 ///
 /// # Errors

@@ -9,13 +9,10 @@ use super::ast::{
 use super::functions::{self, Stage};
 use super::lex::{self, Kind, Token};
 use super::quote::{self, quoted_bytes};
-use super::{DEPTH_MAX, Fault, duration, number, quoted, regex};
+use super::{DEPTH_MAX, Fault, PATTERNS_MAX, duration, number, quoted, regex};
 
 /// Most arguments of a call and labels of a list: more than anybody writes.
 const LIST_MAX: usize = 1024;
-/// Most regular expressions of a query. Each may take a MiB when it is compiled, before there is a meter
-/// that counts it.
-const PATTERNS_MAX: usize = 256;
 /// Words that no metric can have for a name without quotes.
 const RESERVED: [&str; 6] = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
 
@@ -331,6 +328,7 @@ impl<'a> Parser<'a> {
         let function = functions::find(text).ok_or_else(|| {
             Fault::new(name.span, format!("unknown function with name {}", quoted(text)))
         })?;
+        self.count_patterns(usize::from(function.name == "label_replace"), name.span)?;
         match function.stage {
             Stage::Stable => {}
             Stage::Experimental => {
@@ -552,11 +550,7 @@ impl<'a> Parser<'a> {
             Fault::new(token.span, format!("invalid UTF-8 in label value {shown}"))
         })?;
         let written = Text::from(value);
-        self.patterns += usize::from(sign.ends_with('~'));
-        if self.patterns > PATTERNS_MAX {
-            let message = format!("more than {PATTERNS_MAX} regular expressions");
-            return Err(Fault::new(token.span, message));
-        }
+        self.count_patterns(usize::from(sign.ends_with('~')), token.span)?;
         let matcher = match sign {
             "=" => Ok(Matcher::equal(label, written.clone())),
             "!=" => Ok(Matcher::not_equal(label, written.clone())),
@@ -568,6 +562,14 @@ impl<'a> Parser<'a> {
             Fault::new(token.span, message)
         })?;
         Ok(Condition { matcher, written })
+    }
+
+    fn count_patterns(&mut self, more: usize, span: Span) -> Result<(), Fault> {
+        self.patterns += more;
+        if self.patterns > PATTERNS_MAX {
+            return Err(Fault::new(span, format!("more than {PATTERNS_MAX} regular expressions")));
+        }
+        Ok(())
     }
 
     // Ranges, subqueries and moments.

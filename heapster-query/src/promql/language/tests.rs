@@ -176,6 +176,10 @@ fn patterns_are_few_and_their_errors_short() {
     assert!(parse(&many(256)).is_ok());
     let message = fault(&many(257)).to_string();
     assert!(message.contains("more than 256 regular expressions"), "{message}");
+    let replaced = vec![r#"label_replace(a, "b", "$1", "c", "d.*")"#; 150].join(" or ");
+    assert!(parse(&replaced).is_ok());
+    let message = fault(&format!("{{{}}} or {replaced}", vec![r#"b=~"c.*d""#; 200].join(",")));
+    assert!(message.to_string().contains("more than 256 regular expressions"), "{message}");
     let long = fault(&format!(r#"a{{b=~"({}"}}"#, "x".repeat(5000))).to_string();
     assert!(long.len() < 400 && long.contains('…'), "{long}");
 }

@@ -77,7 +77,11 @@ fn selector(kind: &str, selector: &Selector) -> Value {
         })
         .collect();
     let name = selector.name.as_deref().unwrap_or_default();
-    let mut node = json!({"type": kind, "name": name, "matchers": matchers});
+    let mut node = json!({
+        "type": kind, "name": name, "matchers": matchers,
+        // Experimental, so never there.
+        "anchored": false, "smoothed": false,
+    });
     put(&selector.modifiers, &mut node);
     node
 }
@@ -95,15 +99,9 @@ fn put(modifiers: &Modifiers, node: &mut Value) {
     node["startOrEnd"] = edge;
 }
 
-/// Zero where it follows from the times of a request, which are not known here.
+/// Zero where it is computed.
 fn millis(duration: &Duration) -> i64 {
-    match duration {
-        Duration::Millis(millis) => *millis,
-        Duration::Seconds(seconds) => (seconds * 1000.0).round() as i64,
-        Duration::Negative(of) => millis(of).saturating_neg(),
-        Duration::Paren(of) => millis(of),
-        _ => 0,
-    }
+    duration.literal_millis().unwrap_or(0)
 }
 
 fn function(function: &Signature) -> Value {
@@ -138,6 +136,8 @@ fn binary(binary: &Binary) -> Value {
             "labels": texts(&matching.labels),
             "on": matching.on,
             "include": texts(include),
+            // Experimental, so never there.
+            "fillValues": {"lhs": null, "rhs": null},
         })
     });
     json!({
@@ -174,6 +174,7 @@ mod tests {
                     {"name": "__name__", "value": "up", "type": "="},
                 ],
                 "offset": 300_000, "timestamp": null, "startOrEnd": null,
+                "anchored": false, "smoothed": false,
             })
         };
         let mut selector = of(&parse(r#"up{job=~"a|b"} offset 5m"#).unwrap());
@@ -193,8 +194,10 @@ mod tests {
     #[test]
     fn operators_tell_how_both_sides_are_matched() {
         let matching = |query: &str| of(&parse(query).unwrap())["matching"].clone();
-        let expected =
-            json!({"card": "many-to-one", "labels": ["job"], "on": true, "include": ["zone"]});
+        let expected = json!({
+            "card": "many-to-one", "labels": ["job"], "on": true, "include": ["zone"],
+            "fillValues": {"lhs": null, "rhs": null},
+        });
         assert_eq!(matching("a * on(job) group_left(zone) b"), expected);
         assert_eq!(matching("a and b")["card"], "many-to-many");
         assert_eq!(matching("a + 1"), Value::Null);

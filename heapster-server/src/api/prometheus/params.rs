@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use heapster_core::{Matcher, TimeRange, Timestamp};
-use heapster_query::promql;
+use heapster_core::{MatchOp, Matcher, TimeRange, Timestamp};
+use heapster_query::promql::{self, PATTERNS_MAX};
 use http::Method;
 
 use super::error::Failure;
@@ -112,18 +112,25 @@ impl Form {
 
     /// The selectors of `match[]`.
     pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, Failure> {
-        let selectors = self.all("match[]");
-        selectors
-            .map(|text| {
-                promql::parse_selector(text).map_err(|error| {
-                    if error.message().contains("at least one non-empty matcher") {
-                        let why = "match[] must contain at least one non-empty matcher";
-                        return Failure::parameter("match[]", why);
-                    }
-                    Failure::parameter("match[]", error)
-                })
-            })
-            .collect()
+        let (mut selectors, mut patterns) = (Vec::new(), 0);
+        for text in self.all("match[]") {
+            let selector = promql::parse_selector(text).map_err(|error| {
+                if error.message().contains("at least one non-empty matcher") {
+                    let why = "match[] must contain at least one non-empty matcher";
+                    return Failure::parameter("match[]", why);
+                }
+                Failure::parameter("match[]", error)
+            })?;
+            let is_pattern =
+                |one: &&Matcher| matches!(one.op(), MatchOp::Regex(_) | MatchOp::NotRegex(_));
+            patterns += selector.iter().filter(is_pattern).count();
+            if patterns > PATTERNS_MAX {
+                let why = format!("more than {PATTERNS_MAX} regular expressions");
+                return Err(Failure::parameter("match[]", why));
+            }
+            selectors.push(selector);
+        }
+        Ok(selectors)
     }
 }
 
