@@ -100,6 +100,8 @@ names! {
     MEMORY_RSS = "memory/rss";
     MEMORY_CACHE = "memory/cache";
     MEMORY_WORKING_SET = "memory/working_set";
+    /// Bytes of swap in use. The original knew no swap, so the tables leave it out.
+    MEMORY_SWAP = "memory/swap";
     MEMORY_PAGE_FAULTS = "memory/page_faults";
     MEMORY_MAJOR_PAGE_FAULTS = "memory/major_page_faults";
     NETWORK_RX = "network/rx";

@@ -48,6 +48,15 @@ pub struct Pod {
     pub start_time: Option<NanoTime>,
     /// Regular containers, in the order of the spec; init containers are not listed.
     pub containers: Vec<PodContainer>,
+    /// `status.phase`, such as `Running`; empty when nobody said.
+    pub phase: Text,
+}
+
+impl Pod {
+    /// Whether its containers run, as far as anybody said.
+    pub fn is_running(&self) -> bool {
+        self.phase.is_empty() || self.phase == "Running"
+    }
 }
 
 /// A container of a pod's spec, with its status if there is one.
@@ -82,6 +91,18 @@ pub trait ClusterView: Send + Sync {
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>>;
     /// The namespace of that name.
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>>;
+    /// The node of that name.
+    fn node(&self, name: &str) -> Option<Arc<Node>> {
+        self.nodes().into_iter().find(|node| node.name == *name)
+    }
+    /// The pods of a namespace, or of all, in no particular order.
+    fn pods(&self, _namespace: Option<&str>) -> Vec<Arc<Pod>> {
+        Vec::new()
+    }
+    /// Whether what is not known does not exist. Otherwise it may only not have been seen.
+    fn is_complete(&self) -> bool {
+        false
+    }
 }
 
 /// A cluster without objects: what the enrichers see outside Kubernetes.

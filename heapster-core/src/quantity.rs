@@ -70,6 +70,11 @@ impl Quantity {
         Self { nanos, notation: Notation::DecimalSuffix }
     }
 
+    /// A number of billionths, such as billionths of a core, in decimal notation.
+    pub fn from_nano(nano: i64) -> Self {
+        Self { nanos: i128::from(nano), notation: Notation::DecimalSuffix }
+    }
+
     /// A number of bytes in binary notation.
     pub fn from_bytes(bytes: i64) -> Self {
         let nanos = i128::from(bytes) * NANOS_PER_UNIT;

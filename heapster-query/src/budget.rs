@@ -57,7 +57,11 @@ impl Budget {
     }
 
     /// Takes the reading of samples.
-    pub(crate) fn take_samples(&mut self, count: usize) -> Result<(), QueryError> {
+    ///
+    /// # Errors
+    /// [`QueryError::TooLarge`] when more are read than allowed, [`QueryError::Cancelled`] when
+    /// nobody waits any more.
+    pub fn take_samples(&mut self, count: usize) -> Result<(), QueryError> {
         self.check_cancelled()?;
         self.samples = self.samples.saturating_add(count);
         within(self.samples, self.limits.samples_max, "samples")

@@ -47,6 +47,7 @@ use crate::telemetry::logging::chain;
 use crate::telemetry::rate_limit::RateLimit;
 use crate::telemetry::{self, Family, FamilyKind, Registry};
 use crate::uri::Uri;
+use crate::usage::Rules;
 
 const BUILD_INFO: Family = Family {
     name: "heapster_build_info",
@@ -247,6 +248,7 @@ impl AppError {
 pub struct App {
     store: Arc<Store>,
     live: Arc<Live>,
+    cluster: Arc<dyn ClusterView>,
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     intake: Arc<Intake>,
@@ -274,13 +276,18 @@ impl App {
 
         let store = Arc::new(open(options.data_dir.clone(), options.store).await?);
         report_opening(store.open_report());
-        let live = Arc::new(Live::default());
+        let rules = Rules { resolution: options.collector.resolution };
+        let live = Arc::new(Live::new(rules));
         let reader = Arc::clone(&store);
-        let previous = in_background(move || live::restore(&*reader)).await?;
-        let previous = previous.map_err(AppError::Restore)?.map(Arc::new);
-        if let Some(batch) = &previous {
-            live.publish(Arc::clone(batch));
-        }
+        let previous = in_background(move || live::restore(&*reader, rules)).await?;
+        let previous = match previous.map_err(AppError::Restore)? {
+            Some((batch, board)) => {
+                let batch = Arc::new(batch);
+                live.resume(Arc::clone(&batch), board);
+                Some(batch)
+            }
+            None => None,
+        };
 
         let Origin { sources, cluster, kubernetes } =
             origin(&options.source, &registry, &clock).await?;
@@ -303,7 +310,7 @@ impl App {
             let parts = collector::Parts {
                 sources,
                 ready,
-                processors: standard(cluster, options.copier, previous.as_deref()),
+                processors: standard(Arc::clone(&cluster), options.copier, previous.as_deref()),
                 store: Some(Arc::new(sink) as Arc<dyn Sink>),
                 sinks,
                 clock: Arc::clone(&clock),
@@ -326,6 +333,7 @@ impl App {
         Ok(Self {
             store,
             live,
+            cluster,
             clock,
             registry,
             intake,
@@ -346,6 +354,11 @@ impl App {
     /// The newest batch.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// The objects of the cluster.
+    pub fn cluster(&self) -> &Arc<dyn ClusterView> {
+        &self.cluster
     }
 
     /// The clock everything goes by.
@@ -771,6 +784,7 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     let mut router = api::router(ApiState {
         storage: Arc::clone(&app.store) as _,
         live: Arc::clone(&app.live),
+        cluster: Arc::clone(&app.cluster),
         clock: Arc::clone(&app.clock),
         registry: Arc::clone(&app.registry),
         options: ApiOptions {

@@ -94,7 +94,8 @@ impl<'a> Exposition<'a> {
     /// What the next line says, comments left out; `None` at the end.
     ///
     /// # Errors
-    /// The line makes no sense, or the end comes where it must not. Nothing can be read after that.
+    /// The line makes no sense, or the end comes where it must not. Who does without that line asks
+    /// again: the next one follows.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'a>>, ExpositionError> {
         while !self.rest.is_empty() {
             self.line += 1;
@@ -110,6 +111,7 @@ impl<'a> Exposition<'a> {
             }
         }
         if self.format == Format::OpenMetrics && !self.has_ended {
+            self.has_ended = true;
             let what = "the text ends without # EOF: it is not whole".to_owned();
             return Err(ExpositionError { line: self.line + 1, what });
         }
@@ -323,6 +325,12 @@ impl<'a> SeriesText<'a> {
     /// The text: the same for the same series of the same target, as a rule.
     pub fn as_str(self) -> &'a str {
         self.0
+    }
+
+    /// The name as it stands before the labels; empty when it stands among them.
+    pub fn name(self) -> &'a str {
+        let end = memchr2(b'{', b' ', self.0.as_bytes()).unwrap_or(self.0.len());
+        &self.0[..end]
     }
 
     /// The name and the labels.

@@ -13,6 +13,7 @@ use heapster_core::series::rows_of;
 use heapster_core::storage::{Samples, Values};
 use heapster_core::{Labels, Matcher, NanoTime, Quantity, Timestamp};
 
+use crate::api::metrics_k8s::selector::{FieldSelector, LabelSelector};
 use crate::api::params;
 use crate::api::remote_write::decode::{self, Version};
 use crate::cli::{self, Command};
@@ -21,7 +22,7 @@ use crate::http::{Query, path};
 use crate::intake::SeriesTable;
 use crate::metadata::MetadataRegistry;
 use crate::sources::kubelet::cadvisor::{self, Schedulable};
-use crate::sources::kubelet::{NodeInfo, summary};
+use crate::sources::kubelet::{NodeInfo, resource, summary};
 use crate::sources::kubernetes::options::Options as KubernetesOptions;
 use crate::sources::prometheus::config::{self, JobConfig};
 use crate::sources::prometheus::relabel::{LabelMap, relabel};
@@ -44,6 +45,29 @@ pub fn kubelet_summary(bytes: &[u8]) {
 pub fn kubelet_cadvisor(bytes: &[u8]) {
     if let Ok(scrape) = cadvisor::decode(bytes, &node(), Schedulable::Yes, noon()) {
         check_scrape(&scrape);
+    }
+}
+
+/// A kubelet's `/metrics/resource`.
+pub fn kubelet_resource(bytes: &[u8]) {
+    if let Ok(scrape) = resource::decode(bytes, &node(), noon()) {
+        check_scrape(&scrape);
+    }
+}
+
+/// The label and the field selector of a request.
+pub fn kubernetes_selector(bytes: &[u8]) {
+    const ERROR_BYTES_MAX: usize = 2_000;
+    let text = String::from_utf8_lossy(bytes);
+    match LabelSelector::parse(&text) {
+        Ok(selector) => {
+            let printed = selector.to_string();
+            assert_eq!(LabelSelector::parse(&printed).as_ref(), Ok(&selector), "{printed}");
+        }
+        Err(error) => assert!(error.to_string().len() <= ERROR_BYTES_MAX),
+    }
+    if let Err(error) = FieldSelector::parse(&text) {
+        assert!(error.to_string().len() <= ERROR_BYTES_MAX);
     }
 }
 

@@ -22,4 +22,5 @@ pub mod targets;
 pub mod telemetry;
 pub mod transfer;
 pub mod uri;
+pub mod usage;
 pub mod verbs;

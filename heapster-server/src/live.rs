@@ -1,4 +1,5 @@
-//! [`Live`]: the newest batch, shared by the sink that stored it and the APIs that list from it.
+//! [`Live`]: the newest batch and what everything uses, shared by the sink that stored the batch and
+//! the APIs that list from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,24 +15,54 @@ use heapster_core::{
     DataBatch, EntityKey, LabeledMetric, Matcher, MetricSet, MetricValue, NanoTime, Text,
     TimeRange, Timestamp, Value, key,
 };
+use heapster_query::{Budget, Cancel, Limits};
 use parking_lot::RwLock;
 
-/// The newest batch that the store has acknowledged.
+use crate::usage::past::{self, Scope};
+use crate::usage::{Board, Rules};
+
+/// The newest batch that the store has acknowledged, and the rates that it and those before it make.
 ///
 /// A batch is published only after it was stored, so a list never names what a query cannot find.
 #[derive(Debug, Default)]
 pub struct Live {
     latest: RwLock<Option<Arc<DataBatch>>>,
+    board: RwLock<Arc<Board>>,
+    rules: Rules,
 }
 
 impl Live {
+    /// Nothing yet; rates will be made by these rules.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
     /// The newest batch, or `None` before the first.
     pub fn latest(&self) -> Option<Arc<DataBatch>> {
         self.latest.read().clone()
     }
 
-    /// Publishes a stored batch, whatever its timestamp: the last one stored is the newest.
+    /// What nodes and containers use, as of the newest batch.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board.read())
+    }
+
+    /// How rates are made.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// Takes over what was shown before a restart: the newest batch and the board after it.
+    pub fn resume(&self, batch: Arc<DataBatch>, board: Board) {
+        *self.latest.write() = Some(batch);
+        *self.board.write() = Arc::new(board);
+    }
+
+    /// Publishes a stored batch, whatever its timestamp: the last one stored is the newest. One
+    /// batch at a time.
     pub fn publish(&self, batch: Arc<DataBatch>) {
+        let board = Arc::new(self.board().after(&batch, self.rules));
+        *self.board.write() = board;
         let before = self.latest.write().replace(batch);
         // Freeing a large batch takes a while; readers must not wait for it.
         drop(before);
@@ -42,25 +73,38 @@ impl Live {
 /// batch may be newer, such as those other programs push.
 const BATCH_AGE_MAX: Duration = Duration::from_secs(3_600);
 
-/// Rebuilds the newest batch from the store, so that a restarted server lists names and derives
-/// rates without a gap. `None` when the store holds no batch of the last hour of its data.
+/// Rebuilds the newest batch from the store, and the board after it, so that a restarted server lists
+/// names and derives rates without a gap. `None` when the store holds no batch of the last hour of its data.
 ///
 /// What a store does not keep is lost: sets without any metric or time, and the order of labelled
 /// metrics, which come ordered by their labels and names.
 ///
 /// # Errors
 /// The store could not be read.
-pub fn restore(storage: &dyn Storage) -> Result<Option<DataBatch>, StorageError> {
+pub fn restore(
+    storage: &dyn Storage,
+    rules: Rules,
+) -> Result<Option<(DataBatch, Board)>, StorageError> {
     let snapshot = storage.snapshot()?;
+    let Some(batch) = newest_batch(&*snapshot)? else { return Ok(None) };
+    // Nobody waits, and it is as much as the server holds anyway.
+    let limits = Limits { samples_max: usize::MAX, ..Limits::default() };
+    let mut budget = Budget::new(limits, Cancel::default());
+    let (scope, at) = (Scope::All, batch.timestamp);
+    let board = past::board_at(&*snapshot, &scope, at, None, rules, &mut budget);
+    Ok(Some((batch, board.map_err(StorageError::new)?)))
+}
+
+fn newest_batch(snapshot: &dyn Snapshot) -> Result<Option<DataBatch>, StorageError> {
     let Some(bounds) = snapshot.bounds() else { return Ok(None) };
     // Nearly always the newest sample is of a batch; then only one moment is read.
-    let batch = batch_at(&*snapshot, bounds.end)?;
+    let batch = batch_at(snapshot, bounds.end)?;
     if !batch.sets.is_empty() {
         return Ok(Some(batch));
     }
     let recent = TimeRange::new(bounds.end.saturating_sub(BATCH_AGE_MAX), bounds.end);
-    match newest_of_entities(&*snapshot, recent)? {
-        Some(at) => Ok(Some(batch_at(&*snapshot, at)?)),
+    match newest_of_entities(snapshot, recent)? {
+        Some(at) => Ok(Some(batch_at(snapshot, at)?)),
         None => Ok(None),
     }
 }

@@ -299,6 +299,7 @@ fn pod_object(pod: &Pod) -> ClusterPod {
         ]),
         start_time: NanoTime::from_seconds(pod.created_at),
         containers: pod.containers.iter().map(container_object).collect(),
+        phase: "Running".into(),
     }
 }
 

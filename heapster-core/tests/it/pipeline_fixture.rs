@@ -142,6 +142,7 @@ fn pod(value: &Value) -> Pod {
         labels: text_map(&value["metadata"]["labels"]),
         start_time: time(&value["status"]["startTime"]),
         containers: value["spec"]["containers"].as_array().unwrap().iter().map(container).collect(),
+        phase: text(&value["status"]["phase"]),
     }
 }
 

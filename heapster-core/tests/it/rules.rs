@@ -61,6 +61,7 @@ fn cluster() -> Objects {
             labels: texts(&[("app", "web")]),
             start_time: seconds(500),
             containers: vec![nginx, sidecar],
+            phase: "Running".into(),
         })],
         namespaces: vec![Arc::new(Namespace { name: "default".into(), uid: "uid-ns".into() })],
         nodes: vec![],

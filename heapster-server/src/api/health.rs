@@ -1,4 +1,4 @@
-//! `/healthz`: whether batches keep coming.
+//! `/healthz`: whether batches keep coming; `/livez`: whether anybody is there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,10 @@ use crate::http::{Request, Response, Route, Router, text};
 const AGE_MAX: Duration = Duration::from_secs(3 * 60);
 
 pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
+    // That a batch is late or a disk is full is no reason to be killed: a restart mends neither.
+    router.route(Route::exact("/livez", |request: Request| async move {
+        text(StatusCode::OK, checked("livez", &["ping"], &request))
+    }));
     let own = Arc::clone(context);
     router.route(Route::exact("/healthz", move |request| {
         let response = summary(&check(&own), &request);
@@ -30,17 +34,23 @@ pub(super) fn add_routes(router: &mut Router, context: &Arc<Context>) {
     }));
 }
 
-fn summary(checked: &Result<(), String>, request: &Request) -> Response {
-    match checked {
+/// What a check says that found everything in order.
+pub(super) fn checked(name: &str, parts: &[&str], request: &Request) -> String {
+    if !request.query.contains("verbose") {
+        return "ok".to_owned();
+    }
+    let parts: String = parts.iter().map(|part| format!("[+]{part} ok\n")).collect();
+    format!("{parts}{name} check passed\n")
+}
+
+fn summary(outcome: &Result<(), String>, request: &Request) -> Response {
+    match outcome {
         // Why it failed is for those who may look further, not for everyone.
         Err(_) => text(
             StatusCode::INTERNAL_SERVER_ERROR,
             "[-]healthz failed: reason withheld\nhealthz check failed\n",
         ),
-        Ok(()) if request.query.contains("verbose") => {
-            text(StatusCode::OK, "[+]healthz ok\nhealthz check passed\n")
-        }
-        Ok(()) => text(StatusCode::OK, "ok"),
+        Ok(()) => text(StatusCode::OK, checked("healthz", &["healthz"], request)),
     }
 }
 

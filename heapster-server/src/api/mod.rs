@@ -11,6 +11,7 @@ mod go_time;
 mod health;
 mod historical;
 mod index;
+pub(crate) mod metrics_k8s;
 mod model;
 pub(crate) mod params;
 mod profile;
@@ -22,6 +23,7 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heapster_core::cluster::ClusterView;
 use heapster_core::storage::{Damage, Snapshot, Storage};
 use heapster_query::{Budget, Cancel, Limits, QueryError};
 use heapster_store::Clock;
@@ -45,6 +47,8 @@ pub struct ApiState {
     pub storage: Arc<dyn Storage>,
     /// The newest batch.
     pub live: Arc<Live>,
+    /// The objects of the cluster.
+    pub cluster: Arc<dyn ClusterView>,
     /// The clock that says what "now" is.
     pub clock: Arc<dyn Clock>,
     /// Where requests are measured and what `/metrics` shows.
@@ -98,6 +102,7 @@ pub fn router(state: ApiState) -> Router {
     model::add_routes(&mut router, &context);
     historical::add_routes(&mut router, &context);
     export::add_routes(&mut router, &context);
+    metrics_k8s::add_routes(&mut router, &context);
     if context.state.options.profiling {
         profile::add_routes(&mut router);
     }

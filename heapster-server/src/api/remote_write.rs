@@ -26,8 +26,9 @@ use tracing::warn;
 
 use self::decode::{ENCODED_BYTES_MAX, Pushed, Version};
 use super::error::ApiError;
+use super::health::checked;
 use super::turns::Turns;
-use crate::http::{Response, Route, Router, text};
+use crate::http::{Request, Response, Route, Router, text};
 use crate::intake::{Intake, SeriesTable};
 use crate::metadata::MetadataRegistry;
 use crate::telemetry::rate_limit::RateLimit;
@@ -92,9 +93,9 @@ pub fn add_receiver(
 
 /// Adds `/readyz` to a router.
 pub fn add_readiness(router: &mut Router, intake: Arc<Intake>) {
-    router.route(Route::exact("/readyz", move |_| {
+    router.route(Route::exact("/readyz", move |request: Request| {
         let response = match intake.trouble() {
-            None => text(StatusCode::OK, "ok\n"),
+            None => text(StatusCode::OK, checked("readyz", &["ping", "store"], &request)),
             Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         };
         async move { response }

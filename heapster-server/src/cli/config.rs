@@ -213,12 +213,14 @@ fn sources(values: &Values, environment: Environment<'_>) -> Result<Sources, Usa
         }
     };
     match source.key() {
-        "host" | "none" | "kubernetes" | "kubernetes.summary_api" => {
-            Ok(Sources { source, scrapes })
-        }
+        "host"
+        | "none"
+        | "kubernetes"
+        | "kubernetes.summary_api"
+        | "kubernetes.resource_metrics" => Ok(Sources { source, scrapes }),
         key => Err(UsageError::Conflict(format!(
             "Source not recognized: {key}; --source is one of host, kubernetes.summary_api, \
-             kubernetes, prometheus and none"
+             kubernetes.resource_metrics, kubernetes, prometheus and none"
         ))),
     }
 }

@@ -86,8 +86,8 @@ pub const FLAGS: &[Flag] = &[
         "source",
         Uri,
         "",
-        "Where metrics come from; at most one of `host` (this machine), `kubernetes.summary_api` \
-         or `kubernetes` (the nodes of a cluster) and `none` (serve what is stored). Any number of \
+        "Where metrics come from; at most one of `host` (this machine), `kubernetes.summary_api`, \
+         `kubernetes.resource_metrics` or `kubernetes` (the nodes of a cluster) and `none` (serve what is stored). Any number of \
          `prometheus` may stand beside it: a target (`prometheus:http://HOST:9100/metrics`) or a \
          file with scrape_configs (`prometheus:?config=FILE`). Default: `none` beside `prometheus`, \
          else `kubernetes.summary_api` in a pod, `host` elsewhere.",

@@ -12,6 +12,8 @@ pub enum Style {
     Pretty,
     /// No spaces; a newline at the end.
     Plain,
+    /// Indented by two spaces as Kubernetes does; no newline at the end.
+    Indented,
 }
 
 /// Writes one JSON value. The caller is trusted to pair begins with ends and to write a key before
@@ -80,7 +82,7 @@ impl JsonWriter {
     pub fn key(&mut self, key: &str) {
         self.before_value();
         self.quoted(key);
-        self.out.extend_from_slice(if self.style == Style::Pretty { b": " } else { b":" });
+        self.out.extend_from_slice(if self.style == Style::Plain { b":" } else { b": " });
         self.after_key = true;
     }
 
@@ -178,10 +180,13 @@ impl JsonWriter {
     }
 
     fn new_line(&mut self) {
-        if self.style == Style::Pretty {
-            self.out.push(b'\n');
-            self.out.resize(self.out.len() + 1 + self.depth, b' ');
-        }
+        let indent = match self.style {
+            Style::Plain => return,
+            Style::Pretty => 1 + self.depth,
+            Style::Indented => 2 * self.depth,
+        };
+        self.out.push(b'\n');
+        self.out.resize(self.out.len() + indent, b' ');
     }
 
     fn quoted(&mut self, text: &str) {

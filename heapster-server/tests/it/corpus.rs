@@ -26,6 +26,16 @@ fn no_statistics_of_cadvisor_make_the_decoder_panic() {
 }
 
 #[test]
+fn no_resource_metrics_of_a_kubelet_make_the_decoder_panic() {
+    run_corpus(CRATE, "kubelet_resource", fuzz_support::kubelet_resource);
+}
+
+#[test]
+fn any_kubernetes_selector_is_refused_or_read_and_printed() {
+    run_corpus(CRATE, "kubernetes_selector", fuzz_support::kubernetes_selector);
+}
+
+#[test]
 fn any_remote_write_is_refused_or_read_into_rows_that_the_store_takes() {
     run_corpus(CRATE, "remote_write", fuzz_support::remote_write);
 }
@@ -116,6 +126,19 @@ fn make_seeds() {
     );
     let summary = r#"{"node":{"nodeName":"n1","startTime":"2018-07-26T11:00:00Z","systemContainers":[{"name":"kubelet","startTime":"2018-07-26T11:00:00Z","cpu":{"time":"2018-07-26T12:00:00Z","usageCoreNanoSeconds":18446744073709551615}}],"cpu":{"time":"2018-07-26T12:00:00Z","usageNanoCores":1}},"pods":[{"podRef":{"name":"web-1","namespace":"shop","uid":"u"},"containers":[{"name":"web","memory":{"usageBytes":1.5e3,"workingSetBytes":"x"},"userDefinedMetrics":[{"name":"m","type":"gauge","time":null,"value":2.5}],"accelerators":[{"make":"nvidia","id":"g","memoryTotal":7}]}],"network":{"rxBytes":1,"interfaces":[]},"volume":[{"name":"v","capacityBytes":9}]}]}"#;
     seed("kubelet_summary", "made", summary.as_bytes());
+    for entry in fs::read_dir(Path::new(CRATE).join("testdata/kubelet-resource")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if path.extension().is_some_and(|own| own == "prom") && !name.contains("scrape0") {
+            seed("kubelet_resource", &name, &fs::read(&path).unwrap());
+        }
+    }
+    for (name, selector) in [
+        ("labels", r"a.b/c=d, e!=f,g in (h, ,i),j notin (k),!l,m>1,n<2,o"),
+        ("fields", r"metadata.name=a\,b,metadata.namespace!=c"),
+    ] {
+        seed("kubernetes_selector", name, selector.as_bytes());
+    }
     for (format, target) in [
         (Format::Csv, "import_csv"),
         (Format::Prometheus, "import_prometheus"),

@@ -15,6 +15,7 @@ use heapster_core::{DataBatch, Timestamp};
 use heapster_server::api::ApiOptions;
 use heapster_server::http::Router;
 use heapster_server::live::{self, Live};
+use heapster_server::usage::Rules;
 use heapster_store::{Ack, Store, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -125,13 +126,14 @@ fn a_restarted_server_knows_the_newest_batch_of_every_recording() {
         let newest = in_stored_order(batches.last().unwrap().clone());
         let storage = MemoryStorage::new();
         batches.iter().for_each(|batch| storage.append_batch(batch));
-        let restored = live::restore(&storage).unwrap().unwrap();
+        let (restored, _) = live::restore(&storage, Rules::default()).unwrap().unwrap();
         assert_eq!(in_stored_order(restored), newest);
 
         let dir = tempfile::tempdir().unwrap();
         let clock = SteppedClock::at(Timestamp::EPOCH);
         append(&open(dir.path(), &clock), &clock, &batches);
-        let restored = live::restore(&open(dir.path(), &clock)).unwrap().unwrap();
+        let store = open(dir.path(), &clock);
+        let (restored, _) = live::restore(&store, Rules::default()).unwrap().unwrap();
         assert_eq!(in_stored_order(restored), newest);
     }
 }

@@ -17,6 +17,7 @@ use heapster_server::api::ApiOptions;
 use heapster_server::http::{Response, Router};
 use heapster_server::live;
 use heapster_server::sources::kubelet::{NodeInfo, summary};
+use heapster_server::usage::Rules;
 use http::StatusCode;
 use proptest::prelude::*;
 use tokio::sync::Notify;
@@ -532,7 +533,7 @@ proptest! {
             };
             served.storage.append(at("2018-07-26T12:01:30Z"), &[row]);
         }
-        let restored = live::restore(&*served.storage).unwrap().unwrap();
+        let (restored, _) = live::restore(&*served.storage, Rules::default()).unwrap().unwrap();
         prop_assert_eq!(in_stored_order(restored), in_stored_order(newest));
     }
 }
@@ -540,7 +541,7 @@ proptest! {
 #[test]
 fn an_empty_store_has_no_batch_to_restore() {
     let served = Served::new(ApiOptions::default());
-    assert_eq!(live::restore(&*served.storage).unwrap(), None);
+    assert!(live::restore(&*served.storage, Rules::default()).unwrap().is_none());
 }
 
 /// A store that has nothing, and says that it should have.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use heapster_core::cluster::{CPU, ClusterView, Namespace, Node, Pod, PodContainer, Resources};
+use heapster_core::cluster::{
+    CPU, ClusterView, Namespace, NoCluster, Node, Pod, PodContainer, Resources,
+};
 use heapster_core::processors::{LabelCopier, standard};
 use heapster_core::storage::{MemoryStorage, Storage};
 use heapster_core::{DataBatch, NanoTime, Quantity, Text, Timestamp};
@@ -94,9 +96,20 @@ pub fn router_over(
     clock: &Arc<SteppedClock>,
     options: ApiOptions,
 ) -> Router {
+    router_in(Arc::new(NoCluster), storage, live, clock, options)
+}
+
+/// A router over any storage that knows a cluster.
+pub fn router_in(
+    cluster: Arc<dyn ClusterView>,
+    storage: Arc<dyn Storage>,
+    live: &Arc<Live>,
+    clock: &Arc<SteppedClock>,
+    options: ApiOptions,
+) -> Router {
     let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
     let registry = Arc::new(Registry::new(Arc::clone(&clock)));
-    api::router(ApiState { storage, live: Arc::clone(live), clock, registry, options })
+    api::router(ApiState { storage, live: Arc::clone(live), cluster, clock, registry, options })
 }
 
 /// Answers a GET in-process.
@@ -202,6 +215,15 @@ impl ClusterView for Objects {
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         self.namespaces.iter().find(|own| own.name == *name).cloned()
     }
+
+    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<Pod>> {
+        let is_wanted = |pod: &&Arc<Pod>| namespace.is_none_or(|own| pod.namespace == *own);
+        self.pods.values().filter(is_wanted).cloned().collect()
+    }
+
+    fn is_complete(&self) -> bool {
+        true
+    }
 }
 
 /// The node's labels as the collector knows them.
@@ -243,6 +265,7 @@ fn pod(value: &Value) -> Pod {
             .as_str()
             .and_then(|time| NanoTime::parse_rfc3339(time).unwrap()),
         containers: containers.collect(),
+        phase: text(&value["status"]["phase"]),
     }
 }
 

@@ -138,13 +138,18 @@ impl SetBuilder<'_> {
         self.rejects.push(format_args!("{}: {what}", self.key));
     }
 
-    /// Takes the start of the counters, and the uptime it implies.
+    /// Takes the start as the kubelet wrote it.
     pub(super) fn start(&mut self, what: &str, start: &Lenient<Cow<'_, str>>) {
-        self.set.collection_start_time = self.time(what, start);
-        if let Some(start) = self.set.collection_start_time {
-            let uptime = self.now.as_nanos().saturating_sub(start.as_nanos()) / 1_000_000;
-            self.set.metrics.set_static(metric::UPTIME, MetricValue::cumulative(uptime));
+        if let Some(start) = self.time(what, start) {
+            self.started(start);
         }
+    }
+
+    /// Takes the start of the counters, and the uptime it implies.
+    pub(super) fn started(&mut self, start: NanoTime) {
+        self.set.collection_start_time = Some(start);
+        let uptime = self.now.as_nanos().saturating_sub(start.as_nanos()) / 1_000_000;
+        self.set.metrics.set_static(metric::UPTIME, MetricValue::cumulative(uptime));
     }
 
     pub(super) fn time(&mut self, what: &str, text: &Lenient<Cow<'_, str>>) -> Option<NanoTime> {

@@ -240,7 +240,7 @@ impl KubeletClient {
         let mut request = Request::builder()
             .method(method)
             .uri(uri)
-            .header(ACCEPT, "application/json")
+            .header(ACCEPT, "application/json, text/plain;version=0.0.4;q=0.9")
             .body(Full::new(body.clone()))
             .map_err(|source| FetchError::Url { url: uri.to_string(), source })?;
         if method == Method::POST {

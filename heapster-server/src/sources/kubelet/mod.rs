@@ -1,8 +1,8 @@
 //! The kubelet sources: asking one node's kubelet and turning its answer into metric sets.
 //!
-//! In reading order: [`summary`] and [`cadvisor`] decode the two formats a kubelet speaks.
-//! Both read through `lenient`, so that one bad number does not cost the rest of a node, and fill an
-//! `answer`. [`client`] asks, with the certificates of [`tls`] and the token of [`token`];
+//! In reading order: [`summary`], [`resource`] and [`cadvisor`] decode the formats a kubelet speaks.
+//! Those of JSON are read through `lenient`, so that one bad number does not cost the rest of a node;
+//! all fill an `answer`. [`client`] asks, with the certificates of [`tls`] and the token of [`token`];
 //! [`source`] is all of it behind the collector's port.
 
 mod answer;
@@ -11,6 +11,7 @@ pub mod client;
 mod lenient;
 mod rejects;
 pub(crate) mod resolver;
+pub mod resource;
 pub mod source;
 pub mod summary;
 pub mod tls;
@@ -55,4 +56,7 @@ pub enum DecodeError {
         /// What was asked for.
         expected: &'static str,
     },
+    /// The body is not text.
+    #[error("the answer is not text")]
+    Text(#[from] resource::ExpositionError),
 }

@@ -51,6 +51,7 @@ struct Node<'a> {
     start_time: Lenient<Cow<'a, str>>,
     cpu: Lenient<Cpu<'a>>,
     memory: Lenient<Memory<'a>>,
+    swap: Lenient<Swap>,
     network: Lenient<Network<'a>>,
     fs: Lenient<FileSystem<'a>>,
     system_containers: Lenient<List<Container<'a>>>,
@@ -65,6 +66,7 @@ struct Pod<'a> {
     containers: Lenient<List<Container<'a>>>,
     cpu: Lenient<Cpu<'a>>,
     memory: Lenient<Memory<'a>>,
+    swap: Lenient<Swap>,
     network: Lenient<Network<'a>>,
     volume: Lenient<List<FileSystem<'a>>>,
     #[serde(rename = "ephemeral-storage")]
@@ -88,6 +90,7 @@ struct Container<'a> {
     start_time: Lenient<Cow<'a, str>>,
     cpu: Lenient<Cpu<'a>>,
     memory: Lenient<Memory<'a>>,
+    swap: Lenient<Swap>,
     accelerators: Lenient<List<Accelerator<'a>>>,
     rootfs: Lenient<FileSystem<'a>>,
     logs: Lenient<FileSystem<'a>>,
@@ -112,6 +115,13 @@ struct Memory<'a> {
     rss_bytes: Lenient<u64>,
     page_faults: Lenient<u64>,
     major_page_faults: Lenient<u64>,
+}
+
+/// Only with kubelets from 1.28 on.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Swap {
+    swap_usage_bytes: Lenient<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -167,6 +177,7 @@ json_objects!(
     Container<'a>,
     Cpu<'a>,
     Memory<'a>,
+    Swap,
     Network<'a>,
     FileSystem<'a>,
     Accelerator<'a>,
@@ -201,6 +212,7 @@ impl Decoder<'_> {
             set.gauge(metric::EPHEMERAL_STORAGE_USAGE, &fs.used_bytes);
         }
         set.memory(&node.memory);
+        set.swap(&node.swap);
         set.network(&node.network);
         set.start("startTime", &node.start_time);
         set.file_system("/", &node.fs);
@@ -250,6 +262,7 @@ impl Decoder<'_> {
             set.gauge(metric::EPHEMERAL_STORAGE_USAGE, &storage.used_bytes);
         }
         set.memory(&pod.memory);
+        set.swap(&pod.swap);
         // Only the network time counts: without a network of its own a pod has no pod-level rates.
         set.set.scrape_time = None;
         set.network(&pod.network);
@@ -296,6 +309,7 @@ impl Decoder<'_> {
         set.cpu(&container.cpu);
         set.ephemeral_storage(&container.rootfs, &container.logs);
         set.memory(&container.memory);
+        set.swap(&container.swap);
         set.start("startTime", &container.start_time);
         for accelerator in container.accelerators.elements() {
             set.accelerator(accelerator);
@@ -344,6 +358,11 @@ impl SetBuilder<'_> {
         self.gauge(metric::MEMORY_RSS, &memory.rss_bytes);
         self.gauge(metric::MEMORY_USAGE, &memory.usage_bytes);
         self.gauge(metric::MEMORY_WORKING_SET, &memory.working_set_bytes);
+    }
+
+    fn swap(&mut self, swap: &Lenient<Swap>) {
+        let Some(swap) = self.group("swap", swap) else { return };
+        self.gauge(metric::MEMORY_SWAP, &swap.swap_usage_bytes);
     }
 
     /// What a container keeps on its node: its own file system and its logs, when both are known.

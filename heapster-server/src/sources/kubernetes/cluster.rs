@@ -195,6 +195,24 @@ impl ClusterView for Cluster {
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         self.namespaces.read().get(name).cloned()
     }
+
+    fn node(&self, name: &str) -> Option<Arc<Node>> {
+        self.nodes.read().get(name).map(|known| known.node.clone())
+    }
+
+    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<Pod>> {
+        let all = self.pods.read();
+        let of_one = namespace.map(|namespace| all.get(namespace));
+        let shelves: Vec<_> = match of_one {
+            Some(one) => one.into_iter().collect(),
+            None => all.values().collect(),
+        };
+        shelves.into_iter().flat_map(HashMap::values).map(|known| known.pod.clone()).collect()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.is_synced()
+    }
 }
 
 impl Placement for Cluster {

@@ -78,7 +78,7 @@ struct Watches {
     _tasks: JoinSet<()>,
 }
 
-/// Starts to watch the cluster that a URI with key `kubernetes` or `kubernetes.summary_api` names.
+/// Starts to watch the cluster that a URI names whose key is `kubernetes` or begins with `kubernetes.`.
 ///
 /// Returns at once, whether or not the API server answers: until it does there are no objects and
 /// no sources. Must be called inside a tokio runtime.
@@ -148,7 +148,7 @@ fn start_watches(
     let annotation = options.host_id_annotation.clone();
     // The legacy endpoint's host IDs never came from annotations.
     let annotation = match options.access.endpoint {
-        Endpoint::Summary => annotation,
+        Endpoint::Summary | Endpoint::Resource => annotation,
         Endpoint::Legacy => String::new(),
     };
     tasks.spawn(watch::keep_up_to_date(
@@ -204,6 +204,18 @@ impl ClusterView for Watching<Cluster> {
 
     fn namespace(&self, name: &str) -> Option<Arc<heapster_core::cluster::Namespace>> {
         self.part.namespace(name)
+    }
+
+    fn node(&self, name: &str) -> Option<Arc<heapster_core::cluster::Node>> {
+        self.part.node(name)
+    }
+
+    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<heapster_core::cluster::Pod>> {
+        self.part.pods(namespace)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.part.is_complete()
     }
 }
 

@@ -89,7 +89,7 @@ fn target(
     {
         return Err(Skipped::ForbiddenAddress(*ip));
     }
-    let annotation = (endpoint == Endpoint::Summary).then_some(&known.host_id_annotation);
+    let annotation = (endpoint != Endpoint::Legacy).then_some(&known.host_id_annotation);
     let host_id = Some(&known.external_id).filter(|id| !id.is_empty()).or(annotation);
     Ok(Target {
         info: NodeInfo {

@@ -90,6 +90,7 @@ struct Requirements {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct PodStatus {
+    phase: Option<String>,
     start_time: Option<String>,
     container_statuses: Option<Vec<ContainerStatus>>,
 }
@@ -250,6 +251,7 @@ impl PodObject {
             labels: labels(&self.metadata),
             start_time: start_time.and_then(Result::ok).flatten(),
             containers,
+            phase: self.status.phase.unwrap_or_default().into(),
             name,
         };
         let nodename = self.spec.node_name.unwrap_or_default().into();

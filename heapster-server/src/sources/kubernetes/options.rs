@@ -121,7 +121,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the options of a URI whose key is `kubernetes` or `kubernetes.summary_api`.
+    /// Reads the options of a URI whose key is `kubernetes` or begins with `kubernetes.`.
     ///
     /// # Errors
     /// [`UriError`] when an option is unknown, malformed or contradicts another.
@@ -186,6 +186,7 @@ fn api_server(uri: &Uri) -> Result<ApiServer, UriError> {
 fn access(uri: &Uri) -> Result<Access, UriError> {
     let endpoint = match uri.key() {
         "kubernetes" => Endpoint::Legacy,
+        "kubernetes.resource_metrics" => Endpoint::Resource,
         _ => Endpoint::Summary,
     };
     let port = match uri.int_option("kubeletPort")?.map(u16::try_from) {
