@@ -25,6 +25,7 @@ use heapster_store::{
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -33,10 +34,11 @@ use crate::api::prometheus::{PrometheusOptions, PrometheusState};
 use crate::api::{self, ApiOptions, ApiState};
 use crate::cli::Config;
 use crate::collector::{self, Collector, StopLimits};
-use crate::http::{self, ServerOptions};
+use crate::http::{self, Security, ServerOptions};
 use crate::intake::Intake;
 use crate::live::{self, Live};
 use crate::metadata::MetadataRegistry;
+use crate::secure::listener::{ProtectError, protect};
 use crate::sinks::{self, store::StoreSink};
 use crate::sources::host::{HostOptions, HostProvider, HostSource};
 use crate::sources::kubernetes::{self, Kubernetes};
@@ -181,6 +183,9 @@ pub enum AppError {
         /// What the system said.
         source: io::Error,
     },
+    /// A port cannot be protected.
+    #[error("could not set up TLS or access")]
+    Protect(#[from] ProtectError),
     /// The system refuses what every program gets, such as a thread or a signal handler.
     #[error("could not {what}")]
     System {
@@ -204,7 +209,7 @@ impl AppError {
         match self {
             Self::Open { source: heapster_store::Error::Locked { .. }, .. } => 3,
             Self::Open { source: heapster_store::Error::UnsupportedVersion { .. }, .. } => 4,
-            Self::Open { .. } | Self::Source { .. } | Self::Sinks(_) => 2,
+            Self::Open { .. } | Self::Source { .. } | Self::Sinks(_) | Self::Protect(_) => 2,
             Self::Listen { .. }
             | Self::Restore(_)
             | Self::System { .. }
@@ -233,7 +238,10 @@ impl AppError {
             },
             Self::Source { .. } => "Check --source; `heapster --help` says what it accepts.",
             Self::Sinks(_) => "Check --sink; leave it out to use the store alone.",
-            Self::Listen { .. } => "Choose another --heapster-port or --listen-ip.",
+            Self::Listen { .. } => {
+                "Choose another --heapster-port or --listen-ip, or --secure-port or --bind-address."
+            }
+            Self::Protect(_) => "Check the files that the flags of TLS and of users name.",
             Self::Restore(_) => "Restore the data directory from a backup, or choose another.",
             Self::System { .. } => "Check the limits of the process.",
             Self::Failed(_) | Self::Close(_) => {
@@ -769,15 +777,25 @@ fn record_watches(registry: &Registry, kubernetes: Option<&Kubernetes>) {
 pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppError> {
     // First, so that a second server by mistake touches nothing.
     let (address, listener) = listen(config.listen).await?;
+    let secure_listener = match &config.secure_port {
+        Some(port) => Some(listen(port.listen).await?),
+        None => None,
+    };
     let mut options = AppOptions::from(config);
     options.store.clock = Arc::new(SystemClock::new());
     let mut app = App::start(options).await?;
-    let insecure = !address.ip().is_loopback();
+    let (main, secure) = match protections(config, &app.clock, &stop).await {
+        Ok(both) => both,
+        Err(error) => {
+            app.stop().await?;
+            return Err(error);
+        }
+    };
+    let insecure = !address.ip().is_loopback() && main.gate.is_none();
     app.registry.set(&INSECURE, &[], f64::from(u8::from(insecure)));
     if insecure {
         warn!(
-            "serving without TLS and authentication: everyone who reaches {address} can read all \
-               metrics{}",
+            "serving without authentication: everyone who reaches {address} can read all metrics{}",
             if config.remote_write { " and write some" } else { "" }
         );
     }
@@ -808,7 +826,14 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     api::prometheus::add_routes(&mut router, prometheus(config, &app));
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
-    let server = tokio::spawn(http::serve(listener, Arc::new(router), limits, closing));
+    let (router, scheme) = (Arc::new(router), if main.tls.is_some() { "https" } else { "http" });
+    let mut servers = JoinSet::new();
+    if let (Some((address, listener)), Some(security)) = (secure_listener, secure) {
+        let (router, closing) = (Arc::clone(&router), stop.clone().cancelled_owned());
+        servers.spawn(http::serve_securely(listener, router, limits, security, closing));
+        info!("serving on https://{address}/ to whoever may ask");
+    }
+    servers.spawn(http::serve_securely(listener, router, limits, main, closing));
     let (source, dir) = (config.source.key(), config.data_dir.display());
     if !config.scrapes.is_empty() {
         info!("scraping targets into {dir}");
@@ -818,19 +843,36 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
     } else if config.scrapes.is_empty() {
         info!("collecting nothing, serving what is stored in {dir}");
     }
-    info!("serving on http://{address}/");
+    info!("serving on {scheme}://{address}/");
 
     tokio::select! {
         () = stop.cancelled() => info!("stopping"),
         error = app.failed() => return Err(error),
     }
     app.stop_with(async {
-        // Fails only when it panicked, and then it has ended as well.
-        let _ = server.await;
+        // Fails only when one panicked, and then it has ended as well.
+        while servers.join_next().await.is_some() {}
     })
     .await?;
     info!("stopped; everything is stored");
     Ok(())
+}
+
+/// What protects the main port and the secure one.
+async fn protections(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> Result<(Security, Option<Security>), AppError> {
+    let main = match &config.protection {
+        Some(protection) => protect(protection, clock, stop).await?,
+        None => Security::default(),
+    };
+    let secure = match &config.secure_port {
+        Some(port) => Some(protect(&port.protection, clock, stop).await?),
+        None => None,
+    };
+    Ok((main, secure))
 }
 
 /// What the API of Prometheus answers from.

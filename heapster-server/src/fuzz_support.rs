@@ -12,7 +12,12 @@ use heapster_core::pipeline::Scrape;
 use heapster_core::series::rows_of;
 use heapster_core::storage::{Samples, Values};
 use heapster_core::{Labels, Matcher, NanoTime, Quantity, Timestamp};
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
 
+use crate::access::front_proxy::{Headers as RequestHeaders, Named};
+use crate::access::identity::Attributes;
+use crate::access::static_users::StaticUsers;
 use crate::api::metrics_k8s::selector::{FieldSelector, LabelSelector};
 use crate::api::params;
 use crate::api::remote_write::decode::{self, Version};
@@ -69,6 +74,29 @@ pub fn kubernetes_selector(bytes: &[u8]) {
     if let Err(error) = FieldSelector::parse(&text) {
         assert!(error.to_string().len() <= ERROR_BYTES_MAX);
     }
+}
+
+/// What of a request says who asks and for what: lines of a path, credentials, and headers that name
+/// users.
+pub fn request_access(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines();
+    let (path, credentials) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+    if let Attributes::Resource { group, resource, .. } = Attributes::of(&Method::GET, path, false)
+    {
+        assert!(!group.is_empty() && !resource.is_empty());
+    }
+    assert!(StaticUsers::default().with_basic(credentials).is_none());
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.append(name, value);
+        }
+    }
+    let taken = RequestHeaders::default();
+    taken.take(&mut headers);
+    assert_eq!(taken.take(&mut headers), Named::default());
 }
 
 fn node() -> NodeInfo {

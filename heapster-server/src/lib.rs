@@ -4,6 +4,7 @@
 //! programs embed it. This is the only crate that knows Kubernetes, HTTP and an async runtime.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod app;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod http;
 pub mod intake;
 pub mod live;
 pub mod metadata;
+pub mod secure;
 mod shown;
 pub mod sinks;
 pub mod sources;

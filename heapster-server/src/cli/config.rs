@@ -14,6 +14,7 @@ use crate::uri::Uri;
 
 use super::flags::{FLAGS, Flag, Group};
 use super::parser::{UsageError, Values};
+use super::secure::{Protection, SecurePort, main_port, secure_port};
 use super::value::Kind;
 use super::value::{read_duration, read_int, read_ip, read_retention, read_size, read_tiers};
 
@@ -46,6 +47,10 @@ pub struct Config {
     pub ack: Ack,
     /// Where to serve.
     pub listen: SocketAddr,
+    /// How that is protected, if it is.
+    pub protection: Option<Protection>,
+    /// The port that is always protected, if there is one.
+    pub secure_port: Option<SecurePort>,
     /// Whether samples may be pushed.
     pub remote_write: bool,
     /// What one PromQL query may cost.
@@ -85,29 +90,32 @@ impl Config {
         );
         let Sources { source, scrapes } = sources(values, environment)?;
         let is_reader = source.key() == "none" && scrapes.is_empty();
+        let (protection, data_dir) = (main_port(values)?, data_dir(values, environment));
         Ok(Self {
             retention: retention(values, is_reader),
             retention_bytes: read_size(values.get("retention-size")).flatten(),
             tiers: tiers(values, is_reader),
-            source,
             scrapes,
             sinks: sinks.collect::<Result<_, _>>()?,
             resolution: duration(values, "metric-resolution"),
             export_timeout: duration(values, "sink-export-data-timeout"),
             copier: copier
                 .map_err(|error| UsageError::Conflict(format!("--store-label: {error}")))?,
-            data_dir: data_dir(values, environment),
+            secure_port: secure_port(values, &source, &data_dir, environment)?,
+            data_dir,
             head_bytes_max: head_bytes_max(values),
             ack: match values.get("ack") {
                 "durable" => Ack::Durable,
                 "memory" => Ack::Memory,
                 _ => Ack::Buffered,
             },
-            listen: listen(values)?,
+            listen: listen(values, protection.as_ref())?,
+            protection,
             remote_write: values.is_set("remote-write-receiver"),
             query_limits: query_limits(values),
             queries_max: usize::try_from(int(values, "query-max-concurrency")).unwrap_or(1),
             query_lookback: duration(values, "query-lookback-delta"),
+            source,
             flags: shown(values),
             disable_export: values.is_set("disable-export"),
             profiling: values.is_set("profiling"),
@@ -154,7 +162,7 @@ fn query_limits(values: &Values) -> QueryLimits {
 
 /// What may be shown of the flags, by name.
 fn shown(values: &Values) -> Vec<(String, String)> {
-    let has_effect = |flag: &&Flag| !matches!(flag.group, Group::NotYet | Group::NoEffect);
+    let has_effect = |flag: &&Flag| flag.group != Group::NoEffect;
     let mut shown: Vec<_> = FLAGS
         .iter()
         .filter(has_effect)
@@ -171,11 +179,11 @@ fn shown(values: &Values) -> Vec<(String, String)> {
     shown
 }
 
-fn duration(values: &Values, name: &str) -> Duration {
+pub(super) fn duration(values: &Values, name: &str) -> Duration {
     read_duration(values.get(name)).unwrap_or_default()
 }
 
-fn int(values: &Values, name: &str) -> i64 {
+pub(super) fn int(values: &Values, name: &str) -> i64 {
     read_int(values.get(name)).unwrap_or_default()
 }
 
@@ -240,16 +248,17 @@ fn data_dir(values: &Values, environment: Environment<'_>) -> PathBuf {
     "/var/lib/heapster".into()
 }
 
-fn listen(values: &Values) -> Result<SocketAddr, UsageError> {
+fn listen(values: &Values, protection: Option<&Protection>) -> Result<SocketAddr, UsageError> {
     let flag = "listen-ip";
     let text = values.get(flag);
     let bad = || UsageError::bad_value(flag, text, "an IP address");
     let ip = read_ip(text).ok_or_else(bad)?;
-    if !ip.is_loopback() && !values.is_set("insecure-allow-unauthenticated") {
+    let is_guarded = protection.is_some_and(|protection| protection.access.is_some());
+    if !ip.is_loopback() && !is_guarded && !values.is_set("insecure-allow-unauthenticated") {
         return Err(UsageError::Conflict(format!(
-            "--{flag} {text:?} is not loopback, and this version neither encrypts nor asks who \
-             calls: listen on loopback behind a TLS proxy, or give \
-             --insecure-allow-unauthenticated as well"
+            "--{flag} {text:?} is not loopback, and nobody would be asked who calls: give --tls-cert \
+             and --tls-key with --tls-client-ca or a file of users, serve on --secure-port instead, \
+             or give --insecure-allow-unauthenticated as well"
         )));
     }
     let port = u16::try_from(int(values, "heapster-port")).unwrap_or_default();

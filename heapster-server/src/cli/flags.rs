@@ -26,10 +26,10 @@ pub enum Group {
     Storing,
     /// The HTTP side.
     Serving,
+    /// TLS, and who is let in.
+    Securing,
     /// Logs and the process itself.
     Process,
-    /// Known, but a value that turns it on is refused.
-    NotYet,
     /// Accepted so that old command lines keep working; has no effect, and says so when given.
     NoEffect,
     /// Of a verb other than `serve`.
@@ -42,8 +42,8 @@ impl Group {
         Self::Collecting,
         Self::Storing,
         Self::Serving,
+        Self::Securing,
         Self::Process,
-        Self::NotYet,
         Self::NoEffect,
     ];
 
@@ -53,8 +53,8 @@ impl Group {
             Self::Collecting => "Collecting",
             Self::Storing => "Storing",
             Self::Serving => "Serving",
+            Self::Securing => "TLS, and who is let in",
             Self::Process => "Logs and process",
-            Self::NotYet => "Not available yet in this version",
             Self::NoEffect => "Accepted, but without effect",
             Self::OfVerb => "Flags",
         }
@@ -72,10 +72,9 @@ pub(super) const fn flag(
     Flag { name, kind, default, help, group }
 }
 
-use Group::{Collecting, NoEffect, NotYet, Process, Serving, Storing};
-use Kind::{Bool, Choice, Duration, Int, Ip, List, Path, Retention, Size, Text, Tiers, Uri};
+use Group::{Collecting, NoEffect, Process, Securing, Serving, Storing};
+use Kind::{Bool, Choice, Duration, Each, Int, Ip, List, Path, Retention, Size, Text, Tiers, Uri};
 
-const ONLY_API_SERVER: &str = "It is used only with --api-server.";
 const ALWAYS_STDERR: &str = "Log lines always go to stderr.";
 const ONE_LEVEL: &str = "Use --log-level.";
 
@@ -201,8 +200,9 @@ pub const FLAGS: &[Flag] = &[
         "listen-ip",
         Ip,
         "127.0.0.1",
-        "Address to listen on; empty for all interfaces. (Heapster listened on all by default.) \
-         One that is not loopback needs --insecure-allow-unauthenticated.",
+        "Address of --heapster-port; empty for all interfaces. (Heapster listened on all by default.) \
+         One that is not loopback needs --tls-cert with --tls-client-ca or a file of users, or \
+         --insecure-allow-unauthenticated.",
     ),
     flag(
         Serving,
@@ -270,6 +270,183 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag(Serving, "profiling", Bool, "false", "Serve runtime profiles under /debug/pprof/."),
     flag(
+        Securing,
+        "secure-port",
+        Int(0, 65_535),
+        "0",
+        "Port on which all APIs are served over TLS to whoever may ask, as an aggregated API server; \
+         0 is none, or 443 with --api-server.",
+    ),
+    flag(
+        Securing,
+        "api-server",
+        Bool,
+        "false",
+        "Serve on --secure-port, 443 unless it says otherwise.",
+    ),
+    flag(
+        Securing,
+        "bind-address",
+        Ip,
+        "0.0.0.0",
+        "Address of --secure-port; empty for all interfaces.",
+    ),
+    flag(
+        Securing,
+        "tls-cert-file",
+        Path,
+        "",
+        "Certificate chain that --secure-port shows. Without it one is made, kept in --cert-dir and \
+         renewed. Files that change are taken over.",
+    ),
+    flag(Securing, "tls-private-key-file", Path, "", "Key of --tls-cert-file."),
+    flag(
+        Securing,
+        "cert-dir",
+        Path,
+        "",
+        "Where a certificate of our own making is kept. Default: `certificates` in --data-dir.",
+    ),
+    flag(
+        Securing,
+        "tls-sni-cert-key",
+        Each("CERT,KEY[:NAME,…]"),
+        "",
+        "Certificate and key for clients that ask for one of these names, `*.` standing for one part; \
+         without names, for those in the certificate.",
+    ),
+    flag(
+        Securing,
+        "tls-min-version",
+        Choice(&["VersionTLS12", "VersionTLS13"]),
+        "VersionTLS12",
+        "Oldest version of TLS.",
+    ),
+    flag(
+        Securing,
+        "client-ca-file",
+        Path,
+        "",
+        "Authorities of users' certificates: common name is the user, organizations are groups. \
+         Default: what the cluster says.",
+    ),
+    flag(
+        Securing,
+        "requestheader-client-ca-file",
+        Path,
+        "",
+        "Authorities of the front proxy's certificate; only beside one of theirs are names of users \
+         in headers believed. Default: what the cluster says, with the names of the next four.",
+    ),
+    flag(
+        Securing,
+        "requestheader-allowed-names",
+        List,
+        "",
+        "Common names of the front proxy; empty is any that the authorities vouch for.",
+    ),
+    flag(Securing, "requestheader-username-headers", List, "", "Default: `x-remote-user`."),
+    flag(Securing, "requestheader-group-headers", List, "", "Default: `x-remote-group`."),
+    flag(Securing, "requestheader-extra-headers-prefix", List, "", "Default: `x-remote-extra-`."),
+    flag(
+        Securing,
+        "authentication-kubeconfig",
+        Path,
+        "",
+        "The API server that is asked whose tokens are and what users may do. Default: that of \
+         --source, or the one of the pod.",
+    ),
+    flag(
+        Securing,
+        "authentication-skip-lookup",
+        Bool,
+        "false",
+        "Do not ask the cluster whom it trusts (extension-apiserver-authentication).",
+    ),
+    flag(
+        Securing,
+        "authentication-tolerate-lookup-failure",
+        Bool,
+        "false",
+        "Start even when the cluster does not say whom it trusts.",
+    ),
+    flag(
+        Securing,
+        "authentication-token-webhook-cache-ttl",
+        Duration(0),
+        "10s",
+        "How long it is remembered whose a token is.",
+    ),
+    flag(
+        Securing,
+        "authorization-webhook-cache-authorized-ttl",
+        Duration(0),
+        "10s",
+        "How long it is remembered that a user may do something.",
+    ),
+    flag(
+        Securing,
+        "authorization-webhook-cache-unauthorized-ttl",
+        Duration(0),
+        "10s",
+        "How long it is remembered that a user may not.",
+    ),
+    flag(
+        Securing,
+        "authorization-always-allow-paths",
+        List,
+        "",
+        "Paths that everybody may get; `*` at the end stands for anything. Default: \
+         `/healthz,/livez,/readyz`; what is given takes their place.",
+    ),
+    flag(
+        Securing,
+        "anonymous-auth",
+        Bool,
+        "true",
+        "Whether whoever shows nothing is the user system:anonymous, whose rights are asked for. \
+         Without an API server such a user has none.",
+    ),
+    flag(
+        Securing,
+        "token-auth-file",
+        Path,
+        "",
+        "Users with bearer tokens, for use outside a cluster: lines `TOKEN,NAME,UID,\"GROUP,GROUP\"`. Read \
+         again when it changes.",
+    ),
+    flag(
+        Securing,
+        "basic-auth-file",
+        Path,
+        "",
+        "Users with passwords: lines `PASSWORD,NAME,UID,\"GROUP,GROUP\"`. Read again when it changes.",
+    ),
+    flag(
+        Securing,
+        "tls-cert",
+        Path,
+        "",
+        "Certificate chain of --heapster-port, which is served over TLS then.",
+    ),
+    flag(Securing, "tls-key", Path, "", "Key of --tls-cert."),
+    flag(
+        Securing,
+        "tls-client-ca",
+        Path,
+        "",
+        "Authorities of the certificates of --heapster-port's clients. With it, or a file of users, \
+         only those who are known are answered there.",
+    ),
+    flag(
+        Securing,
+        "allowed-users",
+        List,
+        "",
+        "Users that --heapster-port answers; empty is all that are known. It needs --tls-client-ca or a \
+         file of users.",
+    ),
+    flag(
         Process,
         "log-level",
         Choice(&["", "error", "warn", "info", "debug", "trace"]),
@@ -299,11 +476,6 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag(Process, "version", Bool, "false", "Print version and commit, and exit."),
     flag(Process, "help", Bool, "false", "Print this help, and exit."),
-    flag(NotYet, "tls-cert", Path, "", "Certificate of the HTTP APIs."),
-    flag(NotYet, "tls-key", Path, "", "Key of the certificate."),
-    flag(NotYet, "tls-client-ca", Path, "", "CA of client certificates."),
-    flag(NotYet, "allowed-users", Text, "", "Names of client certificates that are let in."),
-    flag(NotYet, "api-server", Bool, "false", "Serve the metrics API on a secure port of its own."),
     flag(NoEffect, "historical-source", Text, "", "The store always answers the historical API."),
     flag(NoEffect, "disable-metric-sink", Bool, "false", "The store has taken the sink's place."),
     flag(NoEffect, "log-flush-frequency", Duration(0), "5s", "Log lines are written at once."),
@@ -313,39 +485,16 @@ pub const FLAGS: &[Flag] = &[
     flag(NoEffect, "stderrthreshold", Text, "2", ONE_LEVEL),
     flag(NoEffect, "vmodule", Text, "", ONE_LEVEL),
     flag(NoEffect, "log-backtrace-at", Text, ":0", "Backtraces are not logged."),
-    flag(NoEffect, "bind-address", Ip, "0.0.0.0", ONLY_API_SERVER),
-    flag(NoEffect, "secure-port", Int(0, 65_535), "443", ONLY_API_SERVER),
-    flag(NoEffect, "cert-dir", Path, "apiserver.local.config/certificates", ONLY_API_SERVER),
-    flag(NoEffect, "tls-cert-file", Path, "", ONLY_API_SERVER),
-    flag(NoEffect, "tls-private-key-file", Path, "", ONLY_API_SERVER),
-    flag(NoEffect, "tls-ca-file", Path, "", ONLY_API_SERVER),
-    flag(NoEffect, "tls-sni-cert-key", List, "", ONLY_API_SERVER),
-    flag(NoEffect, "authentication-kubeconfig", Path, "", ONLY_API_SERVER),
-    flag(NoEffect, "authentication-token-webhook-cache-ttl", Duration(0), "10s", ONLY_API_SERVER),
-    flag(NoEffect, "authentication-skip-lookup", Bool, "false", ONLY_API_SERVER),
-    flag(NoEffect, "client-ca-file", Path, "", ONLY_API_SERVER),
-    flag(NoEffect, "requestheader-username-headers", List, "x-remote-user", ONLY_API_SERVER),
-    flag(NoEffect, "requestheader-group-headers", List, "x-remote-group", ONLY_API_SERVER),
-    flag(NoEffect, "requestheader-extra-headers-prefix", List, "x-remote-extra-", ONLY_API_SERVER),
-    flag(NoEffect, "requestheader-client-ca-file", Path, "", ONLY_API_SERVER),
-    flag(NoEffect, "requestheader-allowed-names", List, "", ONLY_API_SERVER),
-    flag(NoEffect, "authorization-kubeconfig", Path, "", ONLY_API_SERVER),
+    flag(NoEffect, "tls-ca-file", Path, "", "The chain of --tls-cert-file is shown as it is."),
     flag(
         NoEffect,
-        "authorization-webhook-cache-authorized-ttl",
-        Duration(0),
-        "10s",
-        ONLY_API_SERVER,
+        "authorization-kubeconfig",
+        Path,
+        "",
+        "--authentication-kubeconfig is for both.",
     ),
-    flag(
-        NoEffect,
-        "authorization-webhook-cache-unauthorized-ttl",
-        Duration(0),
-        "10s",
-        ONLY_API_SERVER,
-    ),
-    flag(NoEffect, "contention-profiling", Bool, "false", ONLY_API_SERVER),
-    flag(NoEffect, "enable-swagger-ui", Bool, "false", ONLY_API_SERVER),
+    flag(NoEffect, "contention-profiling", Bool, "false", "There is nothing to profile so."),
+    flag(NoEffect, "enable-swagger-ui", Bool, "false", "OpenAPI documents are always served."),
 ];
 
 /// The flag of that name in a table; `-` and `_` are alike, and `.` as in Prometheus' `query.timeout`.

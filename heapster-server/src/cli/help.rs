@@ -210,10 +210,9 @@ pub fn page() -> String {
     for group in Group::ALL {
         let _ = write!(text, "\n## {}\n", group.title());
         match group {
-            Group::NotYet => text.push_str(
-                "\nSetting one of these is an error, so that nobody believes in protection that is \
-                 not there.\nListen on loopback behind a TLS proxy instead.\n",
-            ),
+            Group::Securing => {
+                text.push_str("\nHow these work together is in [security.md](security.md).\n");
+            }
             Group::NoEffect => text.push_str(
                 "\nThese are read and checked so that old command lines keep working. Each says so \
                  in one line on\nstderr when it is given another value than its default.\n",

@@ -7,6 +7,7 @@ mod config;
 mod flags;
 mod help;
 mod parser;
+mod secure;
 pub(crate) mod value;
 mod verbs;
 
@@ -14,6 +15,7 @@ pub use config::{Config, Environment};
 pub use flags::{FLAGS, Flag, Group};
 pub use help::{help, help_of, page, verbs_page};
 pub use parser::{Arguments, UsageError, Values, Word, parse};
+pub use secure::{Access, Protection, SecurePort};
 pub use value::Kind;
 pub use verbs::{VERBS, Verb};
 

@@ -7,7 +7,15 @@ use super::value::{Kind, read_bool};
 use super::verbs::{self, VERBS, Verb};
 
 /// Flags with a name of one letter.
-const SHORT: [(&str, &str); 4] = [("h", "help"), ("v", "v"), ("o", "output"), ("y", "yes")];
+const SHORT: [(&str, &str); 7] = [
+    ("h", "help"),
+    ("v", "v"),
+    ("o", "output"),
+    ("y", "yes"),
+    ("A", "all-namespaces"),
+    ("n", "namespace"),
+    ("l", "selector"),
+];
 /// The commands that are no verb for a store's directory.
 const COMMANDS: [&str; 3] = ["serve", "help", "version"];
 
@@ -74,12 +82,6 @@ pub enum UsageError {
         /// What is accepted.
         expected: String,
     },
-    /// The flag asks for something this version does not have.
-    #[error("--{flag} is not available yet in this version; {}", instead(flag))]
-    NotAvailable {
-        /// The flag.
-        flag: &'static str,
-    },
     /// Values that are good by themselves do not go together.
     #[error("{0}")]
     Conflict(String),
@@ -99,17 +101,6 @@ fn commands(suggestion: Option<&str>) -> String {
 
 fn command_names() -> impl Iterator<Item = &'static str> {
     COMMANDS.into_iter().chain(VERBS.iter().map(|verb| verb.name))
-}
-
-/// What to do without a flag that is not available.
-fn instead(flag: &str) -> &'static str {
-    match flag {
-        "api-server" => "leave it out: the APIs are served on --heapster-port",
-        "tls-client-ca" | "allowed-users" => {
-            "leave it out, listen on loopback, and let a TLS proxy check who calls"
-        }
-        _ => "leave it out, listen on loopback, and let a TLS proxy encrypt",
-    }
 }
 
 /// How much of a bad value an error repeats.
@@ -278,12 +269,8 @@ fn parse_serve(
         if given.is_empty() || (given.len() == 1 && given[0] == flag.default) {
             continue;
         }
-        match flag.group {
-            Group::NotYet if word == Word::Serve => {
-                return Err(UsageError::NotAvailable { flag: flag.name });
-            }
-            Group::NoEffect => notes.push(format!("--{} has no effect. {}", flag.name, flag.help)),
-            _ => {}
+        if flag.group == Group::NoEffect {
+            notes.push(format!("--{} has no effect. {}", flag.name, flag.help));
         }
     }
     Ok(Arguments { word, words, values, notes })

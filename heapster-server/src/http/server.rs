@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,16 +18,21 @@ use http::StatusCode;
 use http::header::{HOST, HeaderValue};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 
-use super::response::{Response, busy, text};
+use super::clients::{Clients, Connected};
+use super::gate::{Caller, Gate};
+use super::response::{Response, busy, later, text};
 use super::router::Router;
 use super::stream::{Chunks, take_stream};
 use super::write_timeout::{WriteLimits, WriteTimeout};
@@ -37,6 +42,16 @@ use super::write_timeout::{WriteLimits, WriteTimeout};
 pub struct ServerOptions {
     /// Connections at one time – at least 1, default 512, as Prometheus.
     pub connections_max: usize,
+    /// Connections of one client at one time – default 256; more are closed at once.
+    pub client_connections_max: usize,
+    /// Requests of one client that are answered at one time – default 128; more get a 429.
+    pub client_requests_max: usize,
+    /// Requests of one connection at one time, with HTTP/2 – default 100.
+    pub streams_max: u32,
+    /// Time for the handshake of TLS – default 10 s.
+    pub handshake_timeout: Duration,
+    /// Time a connection of HTTP/2 is kept without a request – default 120 s.
+    pub idle_timeout: Duration,
     /// Time for a request's header, also the time an idle connection is kept – default 10 s.
     pub header_timeout: Duration,
     /// Bytes of a request's header – at least 8 KiB, default 32 KiB.
@@ -71,6 +86,11 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             connections_max: 512,
+            client_connections_max: 256,
+            client_requests_max: 128,
+            streams_max: 100,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
             header_timeout: Duration::from_secs(10),
             header_bytes_max: 32 << 10,
             headers_max: 100,
@@ -87,11 +107,32 @@ impl Default for ServerOptions {
     }
 }
 
-/// Serves until `shutdown` resolves; then lets running requests finish and returns.
+/// How a listener tells friend from foe.
+#[derive(Clone, Default)]
+pub struct Security {
+    /// Speaks TLS; without it what is sent is plain.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Decides who is answered; without it everybody is.
+    pub gate: Option<Arc<dyn Gate>>,
+}
+
+/// Serves everybody in plain HTTP until `shutdown` resolves; then lets running requests finish and
+/// returns.
 pub async fn serve(
     listener: TcpListener,
     router: Arc<Router>,
     options: ServerOptions,
+    shutdown: impl Future<Output = ()>,
+) {
+    serve_securely(listener, router, options, Security::default(), shutdown).await;
+}
+
+/// As [`serve`], with TLS and a gate.
+pub async fn serve_securely(
+    listener: TcpListener,
+    router: Arc<Router>,
+    options: ServerOptions,
+    security: Security,
     shutdown: impl Future<Output = ()>,
 ) {
     let slots = Arc::new(Semaphore::new(options.connections_max.max(1)));
@@ -101,7 +142,11 @@ pub async fn serve(
         options,
         room: Room::new(options.answer_bytes_max),
         bodies: Room::new(options.bodies_bytes_max),
-        local_names_only: options.refuse_foreign_names && is_loopback,
+        // A page of somebody else's has no credentials of ours to show.
+        local_names_only: options.refuse_foreign_names && is_loopback && security.gate.is_none(),
+        clients: Clients::new(options.client_connections_max, options.client_requests_max),
+        tls: security.tls.map(TlsAcceptor::from),
+        gate: security.gate,
     });
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -118,12 +163,13 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
+                let Some(connected) = shared.clients.connect(address.ip()) else { continue };
                 // An answer is written in one go, so small last packets should not wait.
                 let _ = stream.set_nodelay(true);
                 let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, shared, stopped).await;
+                    greet(stream, address, connected, shared, stopped).await;
                     drop(slot);
                 });
             }
@@ -161,24 +207,142 @@ struct Shared {
     /// Room in memory for the bodies of requests.
     bodies: Room,
     local_names_only: bool,
+    clients: Clients,
+    tls: Option<TlsAcceptor>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
-/// Serves one connection until its end.
-///
-/// When `stopped`'s sender is dropped, the running request is finished and the connection closed.
-async fn serve_connection<S>(stream: S, shared: Arc<Shared>, mut stopped: watch::Receiver<()>)
+/// One connection, as its requests see it.
+struct Connection {
+    shared: Arc<Shared>,
+    caller: Caller,
+    connected: Connected,
+    /// Requests that are being answered, and when there was one last.
+    activity: Mutex<(usize, Instant)>,
+}
+
+/// Shakes hands, if that is to be done, and serves the connection until its end.
+async fn greet(
+    stream: TcpStream,
+    address: SocketAddr,
+    connected: Connected,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<()>,
+) {
+    let activity = Mutex::new((0, Instant::now()));
+    let connection = |certificates| {
+        let (caller, shared) = (Caller { address, certificates }, Arc::clone(&shared));
+        Arc::new(Connection { shared, caller, connected, activity })
+    };
+    let Some(tls) = &shared.tls else {
+        return serve_http1(stream, connection(Vec::new()), stopped).await;
+    };
+    // What is sent besides the handshake is bounded by the library.
+    let stream = match timeout(shared.options.handshake_timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, %address, "no handshake"),
+        Err(_) => return tracing::debug!(%address, "a handshake took too long"),
+    };
+    let (_, session) = stream.get_ref();
+    let chain = session.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    match is_http2 {
+        true => serve_http2(stream, connection(chain), stopped).await,
+        false => serve_http1(stream, connection(chain), stopped).await,
+    }
+}
+
+impl Connection {
+    async fn respond(
+        &self,
+        request: hyper::Request<Incoming>,
+    ) -> Result<http::Response<AnswerBody>, Infallible> {
+        self.activity.lock().0 += 1;
+        let response = match self.connected.request() {
+            Some(_request) => answer(&self.shared, &self.caller, request).await,
+            None => later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "429: too many requests of this client are being answered\n",
+            ),
+        };
+        let mut activity = self.activity.lock();
+        *activity = (activity.0 - 1, Instant::now());
+        Ok(self.shared.room.admit(response))
+    }
+
+    /// Resolves when there was no request for a while.
+    async fn idle(&self) {
+        let idle_timeout = self.shared.options.idle_timeout;
+        loop {
+            let (running, last) = *self.activity.lock();
+            let end = if running > 0 { Instant::now() } else { last } + idle_timeout;
+            if end <= Instant::now() {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+}
+
+/// Serves a connection of HTTP/2 until its end. What one may have at a time is bounded: requests,
+/// headers, and what was asked for and called off, which costs as much and is never seen.
+async fn serve_http2<S>(stream: S, own: Arc<Connection>, mut stopped: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let options = shared.options;
+    const RESETS_MAX: usize = 64;
+    const WINDOW_BYTES: u32 = 256 << 10;
+    let options = own.shared.options;
+    let limits = WriteLimits { stall: options.write_timeout, total: options.response_timeout };
+    let stream = TokioIo::new(WriteTimeout::new(stream, limits));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.streams_max)
+        .max_header_list_size(u32::try_from(options.header_bytes_max).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_send_buf_size(SMALL_BODY_BYTES_MAX)
+        .keep_alive_interval(options.header_timeout)
+        .keep_alive_timeout(options.header_timeout);
+    let requests = Arc::clone(&own);
+    let service = service_fn(move |request| {
+        let own = Arc::clone(&requests);
+        async move { own.respond(request).await }
+    });
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = own.idle() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Serves a connection of HTTP/1.1 until its end.
+///
+/// When `stopped`'s sender is dropped, the running request is finished and the connection closed.
+async fn serve_http1<S>(stream: S, own: Arc<Connection>, mut stopped: watch::Receiver<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let options = own.shared.options;
     let limits = WriteLimits { stall: options.write_timeout, total: options.response_timeout };
     let stream = TokioIo::new(WriteTimeout::new(stream, limits));
     let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move {
-            let response = answer(&shared, request).await;
-            Ok::<_, Infallible>(shared.room.admit(response))
-        }
+        let own = Arc::clone(&own);
+        async move { own.respond(request).await }
     });
     let mut builder = http1::Builder::new();
     builder
@@ -200,16 +364,16 @@ where
     }
 }
 
-async fn answer(shared: &Shared, request: hyper::Request<Incoming>) -> Response {
+async fn answer(shared: &Shared, caller: &Caller, request: hyper::Request<Incoming>) -> Response {
     let Shared { router, options, .. } = shared;
     if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > options.uri_bytes_max {
         return text(StatusCode::URI_TOO_LONG, "414 URI Too Long\n");
     }
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     // hyper stops reading about there; what came in one go with the rest gets past it.
     let header_bytes: usize =
         head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if header_bytes > options.header_bytes_max {
+    if header_bytes > options.header_bytes_max || head.headers.len() > options.headers_max {
         let refusal = "431 Request Header Fields Too Large\n";
         return text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, refusal);
     }
@@ -217,6 +381,13 @@ async fn answer(shared: &Shared, request: hyper::Request<Incoming>) -> Response 
         let refusal = "421 Misdirected Request: this server listens on loopback and answers \
                        requests for an IP address or localhost only\n";
         return text(StatusCode::MISDIRECTED_REQUEST, refusal);
+    }
+    if let Some(gate) = &shared.gate {
+        match timeout(options.request_timeout, gate.admit(caller, &mut head)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => return *refusal,
+            Err(_) => return busy("503: it took too long to find out who asks\n"),
+        }
     }
     let bytes_max = router.body_bytes_max(&head.method, head.uri.path());
     let bytes_max = bytes_max.unwrap_or(options.body_bytes_max);

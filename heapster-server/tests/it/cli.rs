@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use heapster_server::cli::{self, Command, Config, FLAGS, Group, Kind};
+use heapster_server::cli::{self, Command, Config, FLAGS, Kind};
 use heapster_server::telemetry::logging::{LogFormat, LogLevel};
 use heapster_store::Ack;
 
@@ -69,11 +69,6 @@ fn every_flag_is_read_in_all_spellings() {
         }
         for spelling in spellings {
             let parsed = cli::parse(spelling.clone());
-            if flag.group == Group::NotYet {
-                let error = parsed.expect_err("not available").to_string();
-                assert!(error.contains(&format!("--{} is not available yet", flag.name)));
-                continue;
-            }
             let values = parsed.unwrap_or_else(|error| panic!("{spelling:?}: {error}")).values;
             match flag.kind {
                 Kind::List => assert_eq!(values.all(flag.name), ["one", "two"], "{spelling:?}"),
@@ -207,13 +202,13 @@ fn a_command_line_of_an_old_manifest_works_and_says_what_has_no_effect() {
         "leftover",
     ]);
     assert_eq!(config.source.key(), "kubernetes.summary_api");
+    assert_eq!(config.secure_port.unwrap().listen.to_string(), "0.0.0.0:8443");
     assert_eq!(
         notes,
         [
             "ignored: leftover",
             "--historical-source has no effect. The store always answers the historical API.",
             "--vmodule has no effect. Use --log-level.",
-            "--secure-port has no effect. It is used only with --api-server.",
         ]
     );
 }
@@ -241,23 +236,32 @@ fn what_is_not_usable_is_refused_with_a_clause_that_helps() {
         (
             vec!["--source=influxdb"],
             "Source not recognized: influxdb; --source is one of host, kubernetes.summary_api, \
-             kubernetes, prometheus and none",
+             kubernetes.resource_metrics, kubernetes, prometheus and none",
         ),
         (
             vec!["--listen-ip=0.0.0.0"],
-            "--listen-ip \"0.0.0.0\" is not loopback, and this version neither encrypts nor asks \
-             who calls: listen on loopback behind a TLS proxy, or give \
-             --insecure-allow-unauthenticated as well",
+            "--listen-ip \"0.0.0.0\" is not loopback, and nobody would be asked who calls: give \
+             --tls-cert and --tls-key with --tls-client-ca or a file of users, serve on \
+             --secure-port instead, or give --insecure-allow-unauthenticated as well",
+        ),
+        (vec!["--tls_cert=/cert"], "--tls-cert needs --tls-key beside it"),
+        (
+            vec!["--tls-private-key-file=/k", "--secure-port=1"],
+            "--tls-private-key-file needs --tls-cert-file beside it",
+        ),
+        (vec!["--allowed-users=a"], "--allowed-users needs --tls-cert and --tls-key beside it"),
+        (vec!["--tls-client-ca=/ca"], "--tls-client-ca needs --tls-cert and --tls-key beside it"),
+        (
+            vec!["--tls-cert=/c", "--tls-key=/k", "--allowed-users=a"],
+            "--allowed-users needs --tls-client-ca, or a file of users, to know who is who",
         ),
         (
-            vec!["--tls_cert=/cert"],
-            "--tls-cert is not available yet in this version; leave it out, listen on loopback, \
-             and let a TLS proxy encrypt",
+            vec!["--secure-port=1", "--tls-sni-cert-key=/c"],
+            "--tls-sni-cert-key cannot be \"/c\": expected CERT,KEY or CERT,KEY:NAME,…",
         ),
     ] {
         assert_eq!(refusal(&arguments), expected);
     }
-    assert!(refusal(&["--api-server"]).ends_with("the APIs are served on --heapster-port"));
     assert!(!refusal(&["--sink=:http://user:hush@host"]).contains("hush"));
     assert!(refusal(&["--store-label=type"]).starts_with("--store-label: "));
     assert!(refusal(&["--listen-ip="]).contains("not loopback"));

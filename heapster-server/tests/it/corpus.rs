@@ -36,6 +36,11 @@ fn any_kubernetes_selector_is_refused_or_read_and_printed() {
 }
 
 #[test]
+fn whatever_names_a_user_is_taken_out_of_a_request() {
+    run_corpus(CRATE, "request_access", fuzz_support::request_access);
+}
+
+#[test]
 fn any_remote_write_is_refused_or_read_into_rows_that_the_store_takes() {
     run_corpus(CRATE, "remote_write", fuzz_support::remote_write);
 }
@@ -133,6 +138,11 @@ fn make_seeds() {
             seed("kubelet_resource", &name, &fs::read(&path).unwrap());
         }
     }
+    seed(
+        "request_access",
+        "made",
+        b"/apis/g/v1/namespaces/d/pods/p\nYTpi\nx-remote-user: a\nX-Remote-Extra-b%2Fc: d\naccept: e",
+    );
     for (name, selector) in [
         ("labels", r"a.b/c=d, e!=f,g in (h, ,i),j notin (k),!l,m>1,n<2,o"),
         ("fields", r"metadata.name=a\,b,metadata.namespace!=c"),

@@ -21,6 +21,7 @@ mod remote_write;
 mod scraping;
 #[path = "../../../heapster-query/tests/it/script.rs"]
 mod script;
+mod secure;
 mod server;
 mod verbs;
 #[path = "../../../heapster-query/tests/it/verdict.rs"]

@@ -1,9 +1,11 @@
 //! [`Status`]: how an API server of Kubernetes says that something did not work.
 
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use std::borrow::Cow;
 
-use super::media::Media;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use super::media::{Kinds, Media, Wanted, negotiate};
 use super::protobuf::{Message, enclosed};
 use super::yaml;
 use crate::http::Response;
@@ -31,9 +33,9 @@ pub struct Details {
     /// Name of the object.
     pub name: String,
     /// Group of the API.
-    pub group: &'static str,
+    pub group: Cow<'static, str>,
     /// Kind or resource.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
 }
 
 impl Status {
@@ -43,6 +45,18 @@ impl Status {
         Self { code, reason, message: message.into(), details: None }
     }
 
+    /// 401: nobody known asks.
+    pub fn unauthorized() -> Self {
+        let (code, reason) = (StatusCode::UNAUTHORIZED, "Unauthorized");
+        Self { code, reason, message: "Unauthorized".to_owned(), details: None }
+    }
+
+    /// 403: whoever asks may not.
+    pub fn forbidden(message: String, details: Details) -> Self {
+        let (code, reason) = (StatusCode::FORBIDDEN, "Forbidden");
+        Self { code, reason, message, details: Some(details) }
+    }
+
     /// 404 for an object.
     pub fn not_found(group: &'static str, kind: &'static str, name: &str) -> Self {
         let full = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
@@ -50,7 +64,11 @@ impl Status {
             code: StatusCode::NOT_FOUND,
             reason: "NotFound",
             message: format!("{full} \"{name}\" not found"),
-            details: Some(Details { name: name.to_owned(), group, kind }),
+            details: Some(Details {
+                name: name.to_owned(),
+                group: group.into(),
+                kind: kind.into(),
+            }),
         }
     }
 
@@ -70,7 +88,11 @@ impl Status {
             code: StatusCode::METHOD_NOT_ALLOWED,
             reason: "MethodNotAllowed",
             message: format!("{verb} is not supported on resources of kind \"{resource}.{GROUP}\""),
-            details: Some(Details { name: String::new(), group: GROUP, kind: resource }),
+            details: Some(Details {
+                name: String::new(),
+                group: GROUP.into(),
+                kind: resource.into(),
+            }),
         }
     }
 
@@ -94,6 +116,15 @@ impl Status {
             _ => "InternalError",
         };
         Self { code, reason, message, details: None }
+    }
+
+    /// The answer in the form that a request accepts.
+    pub fn answer(self, headers: &HeaderMap) -> Response {
+        let media = match negotiate(headers, Kinds::Objects) {
+            Some(Wanted::Object(media)) => media,
+            _ => Media::Json,
+        };
+        self.into_response(media, Style::Plain)
     }
 
     /// The answer that says so.
@@ -129,9 +160,8 @@ impl Status {
         if let Some(details) = &self.details {
             json.key("details");
             json.begin_object();
-            for (key, value) in
-                [("name", details.name.as_str()), ("group", details.group), ("kind", details.kind)]
-            {
+            let Details { name, group, kind } = details;
+            for (key, value) in [("name", &**name), ("group", &**group), ("kind", &**kind)] {
                 if !value.is_empty() {
                     json.key(key);
                     json.string(value);
@@ -154,8 +184,8 @@ impl Status {
         if let Some(details) = &self.details {
             let mut message = Message::default();
             message.text(1, &details.name);
-            message.text(2, details.group);
-            message.text(3, details.kind);
+            message.text(2, &details.group);
+            message.text(3, &details.kind);
             message.int(5, 0);
             message.text(6, "");
             status.message(5, &message);

@@ -137,6 +137,18 @@ pub async fn connect(
     })
 }
 
+/// A client of the API server that a URI names; see [`connect`].
+///
+/// # Errors
+/// As [`connect`].
+pub async fn client(uri: &Uri) -> Result<Client, ConnectError> {
+    let options = Options::from_uri(uri)?;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = api_server::config(&options).await?;
+    Client::try_from(config)
+        .map_err(|error| ConnectError::new("could not set up the API client", error))
+}
+
 fn start_watches(
     api: &Client,
     options: &Options,
