@@ -158,6 +158,58 @@ pub const VERBS: &[Verb] = &[
                      newer version wrote it.",
     },
     Verb {
+        name: "top",
+        words: "nodes|pods",
+        summary: "show what nodes or pods use, now or then",
+        about: &[
+            "Asks a server for what `kubectl top` shows, and for what was asked for and allowed, which it \
+             does not show. With --at everything is as it was then.",
+        ],
+        flags: &[
+            verb_flag("url", Text, "", "The server. Default: the one on this machine."),
+            verb_flag("all-namespaces", Bool, "false", "Pods of all namespaces; also `-A`."),
+            verb_flag("namespace", Text, "default", "Pods of this namespace; also `-n`."),
+            verb_flag("containers", Bool, "false", "A line for each container of a pod."),
+            verb_flag(
+                "selector",
+                Text,
+                "",
+                "Only what has these labels, such as `app=web,!canary`; also `-l`.",
+            ),
+            verb_flag(
+                "sort-by",
+                Choice(&["name", "cpu", "memory"]),
+                "name",
+                "What decides the order.",
+            ),
+            verb_flag("at", Moment, "", "The moment to show. Default: now."),
+            verb_flag(
+                "window",
+                Text,
+                "",
+                "Averages over this time, such as `1h`, in place of the newest rates.",
+            ),
+            verb_flag("watch", Bool, "false", "Show it again every 15 s."),
+            verb_flag(
+                "output",
+                Choice(&["table", "wide", "json", "yaml"]),
+                "table",
+                "Form of the result; `wide` has the last 15 minutes; also `-o`.",
+            ),
+            verb_flag("timeout", Duration(1), "30s", "Longest time an answer may take."),
+            HELP,
+        ],
+        examples: &[
+            ("heapster top nodes -o wide", "Nodes, with the last 15 minutes."),
+            ("heapster top pods -A --sort-by=memory", "All pods, the largest first."),
+            (
+                "heapster top pods -n shop --containers --at=-2h",
+                "Containers as they were two hours ago.",
+            ),
+        ],
+        exit_codes: "",
+    },
+    Verb {
         name: "check",
         words: "DIR",
         summary: "verify every byte of a store",

@@ -14,6 +14,7 @@ mod progress;
 mod query;
 mod selector;
 mod stats;
+mod top;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -67,6 +68,7 @@ pub fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
         "import" => import::run(call),
         "query" => query::run(call),
         "stats" => stats::run(call),
+        "top" => top::run(call),
         name => unreachable!("bug: the verb {name} is in the table but not here"),
     };
     match result {

@@ -1,7 +1,7 @@
 //! `heapster query`: asks a server or a directory in PromQL.
 
 mod chart;
-mod remote;
+pub(super) mod remote;
 mod shown;
 
 use std::io::IsTerminal;
@@ -24,13 +24,13 @@ use crate::cli::value::read_duration;
 use crate::cli::{UsageError, VerbCall};
 
 /// Where the server is unless a flag says otherwise.
-const URL: &str = "http://127.0.0.1:8082";
+pub(super) const URL: &str = "http://127.0.0.1:8082";
 /// Points of a series when no step is given.
 const POINTS: u32 = 120;
 
 /// When a query is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
+pub(super) enum When {
     At(Timestamp),
     Range { start: Timestamp, end: Timestamp, step: Duration },
 }

@@ -7,7 +7,7 @@ use heapster_core::{Labels, Text, Timestamp};
 use heapster_query::promql::{
     self, InstantSample, MatrixSeries, QueryAnswer, QueryStats, QueryValue,
 };
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
@@ -26,7 +26,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 30;
 /// How much longer than the query the whole request may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub(super) fn ask(
+pub(in crate::verbs) fn ask(
     call: &VerbCall,
     url: &str,
     expr: &str,
@@ -56,6 +56,20 @@ pub(super) fn ask(
     read(&answer).ok_or_else(|| failed("its answer is not one of Prometheus' API".to_owned()))
 }
 
+/// Gets what is at a URL.
+pub(in crate::verbs) fn fetch(
+    url: &str,
+    accept: &'static str,
+    timeout: Duration,
+) -> Result<(StatusCode, Bytes), String> {
+    let request = Request::get(url).header(ACCEPT, accept).body(Full::default());
+    let request = request.map_err(|error| chain(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| chain(&error))?;
+    let sent = runtime.block_on(async { tokio::time::timeout(timeout, exchange(request)).await });
+    sent.map_err(|_| format!("no answer within {timeout:?}; --timeout allows more"))?
+}
+
 async fn send(
     url: &str,
     expr: &str,
@@ -82,6 +96,10 @@ async fn send(
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Full::new(Bytes::from(form.finish())))
         .map_err(|error| chain(&error))?;
+    exchange(request).await
+}
+
+async fn exchange(request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
     let tls = HttpsConnectorBuilder::new().with_native_roots().map_err(|error| chain(&error))?;
     let connector = tls.https_or_http().enable_http1().build();
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
