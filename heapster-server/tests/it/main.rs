@@ -9,6 +9,7 @@ mod host;
 mod http_server;
 mod kubelet_decode;
 mod kubernetes;
+mod manifests;
 mod metrics_api;
 mod model_api;
 #[path = "../../../heapster-store/tests/it/mutation.rs"]
