@@ -1,6 +1,6 @@
 //! `metrics.k8s.io` as metrics-server answers it, byte for byte, and where it differs by design.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,9 +18,10 @@ use heapster_server::http::{Response, Router};
 use heapster_server::live::{self, Live};
 use heapster_server::sources::kubelet::{NodeInfo, resource, summary};
 use heapster_server::usage::Rules;
-use heapster_store::{Ack, Store, StoreOptions};
+use heapster_store::{Ack, Clock, Store, StoreOptions, SystemClock};
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::recording::{
     Objects, SteppedClock, get, read_json, read_lines, recorded_at, replay, router_in, shared,
@@ -674,4 +675,106 @@ fn in_order(body: &mut Value) {
     if let Some(items) = body.get_mut("items").and_then(Value::as_array_mut) {
         items.sort_by_key(|item| item["metadata"].to_string());
     }
+}
+
+/// A cluster that finds a pod as quickly as the watches do.
+#[derive(Default)]
+struct Large(HashMap<(Text, Text), Arc<Pod>>);
+
+impl ClusterView for Large {
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        Vec::new()
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.0.get(&(Text::from(namespace), Text::from(name))).cloned()
+    }
+
+    fn namespace(&self, _: &str) -> Option<Arc<Namespace>> {
+        None
+    }
+
+    fn is_complete(&self) -> bool {
+        true
+    }
+}
+
+/// 5,000 nodes with 30 pods of two containers: `cargo test --release … -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes a gigabyte and shows figures"]
+async fn the_largest_cluster_is_listed_in_bounded_time_and_memory() {
+    const PODS: usize = 150_000;
+    let name = |index: usize| Text::from(format!("app-{:03}-{index:06}", index % 100));
+    let namespace = |index: usize| Text::from(format!("team-{}", index % 10));
+    let mut cluster = Large::default();
+    for index in 0..PODS {
+        let app = format!("app-{:03}", index % 100);
+        let labels = labels(&[("app", &app), ("pod-template-hash", "6f9d7c5b8"), ("tier", "web")]);
+        let (namespace, name) = (namespace(index), name(index));
+        let (key, phase) = ((namespace.clone(), name.clone()), "Running".into());
+        cluster.0.insert(key, Arc::new(Pod { namespace, name, labels, phase, ..Pod::default() }));
+    }
+    let batch = |at: Timestamp| {
+        let mut batch = DataBatch::new(at);
+        let seconds = at.as_millis() / 1000 % 100_000;
+        for index in 0..PODS {
+            for container in ["app", "proxy"] {
+                let key = EntityKey::pod_container(namespace(index), name(index), container);
+                let mut set = MetricSet::new(key.entity_type());
+                set.scrape_time = Option::from(at);
+                let cpu = MetricValue::cumulative(seconds * 223_456_789 + index as i64);
+                set.metrics.set_static(metric::CPU_USAGE, cpu);
+                let memory = MetricValue::gauge((64 << 20) + index as i64 * 4096);
+                set.metrics.set_static(metric::MEMORY_WORKING_SET, memory);
+                batch.sets.insert(key, set);
+            }
+        }
+        Arc::new(batch)
+    };
+    let clock = SystemClock::new();
+    let live = Arc::new(Live::new(RULES));
+    let start = moment("2026-03-02T10:00:00Z");
+    for round in 0..3_u32 {
+        let batch = batch(start.saturating_add(RULES.resolution * round));
+        let begin = clock.monotonic();
+        live.publish(batch);
+        println!("round {round}: a new board in {:?}", clock.monotonic() - begin);
+    }
+    let stepped = SteppedClock::at(start.saturating_add(RULES.resolution * 2));
+    let storage = Arc::new(MemoryStorage::new());
+    let options = ApiOptions::default();
+    let router = Arc::new(router_in(Arc::new(cluster), storage, &live, &stepped, options));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = heapster_server::http::ServerOptions::default();
+    tokio::spawn(heapster_server::http::serve(listener, router, limits, std::future::pending()));
+    let all = format!("{V1BETA1}/pods");
+    let some = format!("{V1BETA1}/namespaces/team-3/pods?labelSelector=app%3Dapp-003");
+    let one = format!("{V1BETA1}/namespaces/team-3/pods/app-003-000003");
+    for (what, path, accept, bytes_min) in [
+        ("all pods, JSON", &all, "application/json", 60 << 20),
+        ("all pods, protobuf", &all, PROTOBUF, 40 << 20),
+        ("a namespace by selector, JSON", &some, "application/json", 500 << 10),
+        ("a namespace by selector, protobuf", &some, PROTOBUF, 300 << 10),
+        ("a pod", &one, "application/json", 300),
+    ] {
+        for _ in 0..3 {
+            let begin = clock.monotonic();
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let (mut bytes, mut buffer) = (0, vec![0; 1 << 16]);
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                bytes += read;
+            }
+            println!("{what}: {bytes} bytes in {:?}", clock.monotonic() - begin);
+            assert!(bytes > bytes_min, "{what}: {bytes}");
+        }
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let memory =
+        |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    println!("{} {}", memory("VmHWM"), memory("VmRSS"));
 }
