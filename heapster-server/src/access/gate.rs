@@ -167,7 +167,8 @@ impl AccessGate {
     }
 
     async fn authorize(&self, user: &Identity, attributes: &Attributes) -> Result<(), Refusal> {
-        if user.is_in(MASTERS) {
+        // A list of users without a cluster is all there is: no group gets around it.
+        if user.is_in(MASTERS) && (self.reviews.is_some() || self.policy.allowed_users.is_empty()) {
             return Ok(());
         }
         let Some(reviews) = &self.reviews else {
@@ -195,13 +196,15 @@ impl AccessGate {
         let authorization = head.headers.remove(AUTHORIZATION);
         // What cannot be decoded is refused by the router, whoever asks.
         let path = path::decode(head.uri.path()).unwrap_or_default();
-        if self.is_always_allowed(&path) {
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let is_watch = matches!(query.first("watch"), "true" | "1");
+        let attributes = Attributes::of(&head.method, &path, is_watch);
+        // As in an API server, resources are never for everybody.
+        if matches!(attributes, Attributes::Path { .. }) && self.is_always_allowed(&path) {
             return Ok(());
         }
         let user = self.identify(&settings, caller, &named, authorization).await?;
-        let query = Query::parse(head.uri.query().unwrap_or_default());
-        let is_watch = matches!(query.first("watch"), "true" | "1");
-        self.authorize(&user, &Attributes::of(&head.method, &path, is_watch)).await
+        self.authorize(&user, &attributes).await
     }
 }
 
@@ -220,7 +223,10 @@ fn decide(user: &Identity, attributes: &Attributes, verdict: &Verdict) -> Result
             Details::default(),
         ),
         Attributes::Resource { verb, group, resource, namespace, name: object, .. } => {
-            let full = format!("{resource}.{group}");
+            let full = match group.as_str() {
+                "" => resource.clone(),
+                group => format!("{resource}.{group}"),
+            };
             let quoted = if object.is_empty() { String::new() } else { format!(" \"{object}\"") };
             let place = match namespace.as_str() {
                 "" => "at the cluster scope".to_owned(),

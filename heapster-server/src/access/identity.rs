@@ -88,8 +88,12 @@ impl Attributes {
     /// The attributes of a request for a decoded path.
     pub fn of(method: &Method, path: &str, is_watch: bool) -> Self {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let ["apis", group, version, rest @ ..] = parts.as_slice() else {
-            return Self::of_path(method, path);
+        // `/api` is the group without a name. Were what is below it no resource, `system:discovery`, which
+        // everybody in a cluster has, would give all of it away.
+        let (group, version, rest) = match parts.as_slice() {
+            ["apis", group, version, rest @ ..] => (*group, *version, rest),
+            ["api", version, rest @ ..] => ("", *version, rest),
+            _ => return Self::of_path(method, path),
         };
         let (namespace, rest) = match rest {
             ["namespaces", namespace, resource, ..] if !resource.is_empty() => {
@@ -112,8 +116,8 @@ impl Attributes {
         };
         Self::Resource {
             verb,
-            group: (*group).to_owned(),
-            version: (*version).to_owned(),
+            group: group.to_owned(),
+            version: version.to_owned(),
             resource: (*resource).to_owned(),
             subresource: rest.get(1..).unwrap_or_default().join("/"),
             namespace: namespace.to_owned(),
@@ -150,7 +154,9 @@ mod tests {
             ("/apis/metrics.k8s.io/v1beta1", None),
             ("/apis", None),
             ("/metrics", None),
-            ("/api/v1/model/nodes", None),
+            ("/api/v1/model/nodes", Some("get  /model/nodes/")),
+            ("/api/v1/query", Some("list  /query//")),
+            ("/api/v1", None),
         ] {
             assert_eq!(resource(path).as_deref(), expected, "{path}");
         }

@@ -253,12 +253,29 @@ async fn greet(
     }
 }
 
+/// A request that is being answered, also when its client calls it off.
+struct Running<'a>(&'a Mutex<(usize, Instant)>);
+
+impl<'a> Running<'a> {
+    fn begin(activity: &'a Mutex<(usize, Instant)>) -> Self {
+        activity.lock().0 += 1;
+        Self(activity)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut activity = self.0.lock();
+        *activity = (activity.0 - 1, Instant::now());
+    }
+}
+
 impl Connection {
     async fn respond(
         &self,
         request: hyper::Request<Incoming>,
     ) -> Result<http::Response<AnswerBody>, Infallible> {
-        self.activity.lock().0 += 1;
+        let _running = Running::begin(&self.activity);
         let response = match self.connected.request() {
             Some(_request) => answer(&self.shared, &self.caller, request).await,
             None => later(
@@ -266,8 +283,6 @@ impl Connection {
                 "429: too many requests of this client are being answered\n",
             ),
         };
-        let mut activity = self.activity.lock();
-        *activity = (activity.0 - 1, Instant::now());
         Ok(self.shared.room.admit(response))
     }
 
@@ -318,7 +333,11 @@ where
         ended = connection.as_mut() => ended,
         () = own.idle() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // A client that never said what it speaks, or that reads nothing, would stay for ever.
+            match timeout(options.response_timeout, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return tracing::debug!("an idle connection was cut"),
+            }
         }
         _ = stopped.changed() => {
             connection.as_mut().graceful_shutdown();
