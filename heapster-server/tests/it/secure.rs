@@ -441,7 +441,10 @@ async fn users_of_files_get_in_without_a_cluster() {
         assert_eq!(secured.ask(None, &headers, "/metrics").await.0, status, "{header}");
     }
     assert_eq!(secured.ask(Some(&users.client("alice", &[])), &[], "/metrics").await.0, 200);
-    assert_eq!(secured.ask(Some(&users.client("bob", &[])), &[], "/metrics").await.0, 403);
+    for groups in [&[][..], &["system:masters"]] {
+        let bob = users.client("bob", groups);
+        assert_eq!(secured.ask(Some(&bob), &[], "/metrics").await.0, 403, "{groups:?}");
+    }
     assert_eq!(secured.ask(None, &[], "/metrics").await.0, 403);
 }
 
