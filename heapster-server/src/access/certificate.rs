@@ -65,15 +65,21 @@ pub struct Subject {
     pub organizations: Vec<String>,
 }
 
-/// Whom a certificate names; `None` when it cannot be read. Never asked before somebody vouched
-/// for the certificate.
+/// Whom a certificate names; `None` when it cannot be read, or has several common names: readers
+/// differ in which of them counts. Never asked before somebody vouched for the certificate.
 pub fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let name = parsed.subject();
     let text =
         |part: &x509_parser::x509::AttributeTypeAndValue<'_>| part.as_str().ok().map(str::to_owned);
+    let mut names = name.iter_common_name();
+    let common_name = match (names.next(), names.next()) {
+        (_, Some(_)) => return None,
+        (Some(only), None) => text(only)?,
+        (None, None) => String::new(),
+    };
     Some(Subject {
-        common_name: name.iter_common_name().find_map(text).unwrap_or_default(),
+        common_name,
         organizations: name.iter_organization().filter_map(text).collect(),
     })
 }

@@ -1,7 +1,7 @@
 //! [`Settings`]: whom to believe, read from files and from what the cluster says, and read again.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct Settings {
     pub(super) headers: Headers,
     pub(super) tokens: StaticUsers,
     pub(super) passwords: StaticUsers,
+    /// What the cluster said.
+    trusted: Trusted,
 }
 
 #[derive(Default, Deserialize)]
@@ -73,7 +75,7 @@ struct ConfigMap {
 }
 
 /// What the cluster says whom it trusts.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 struct Trusted {
     client_ca_file: String,
@@ -85,25 +87,29 @@ struct Trusted {
 }
 
 impl Settings {
-    /// Reads everything.
+    /// Reads everything. A cluster that does not answer and need not has said what it said `before`.
     ///
     /// # Errors
     /// [`AccessError`]: a file cannot be read or used, or the cluster does not answer and must.
-    pub async fn read(sources: &Sources, client: Option<&Client>) -> Result<Self, AccessError> {
+    pub async fn read(
+        sources: &Sources,
+        client: Option<&Client>,
+        before: &Self,
+    ) -> Result<Self, AccessError> {
         let trusted = match (sources.lookup, client) {
             (Lookup::Skipped, _) | (_, None) => Trusted::default(),
             (Lookup::Required, Some(client)) => look_up(client).await?,
             (Lookup::Tolerant, Some(client)) => look_up(client).await.unwrap_or_else(|error| {
-                tracing::warn!(error = %error, "whom the cluster trusts is not known");
-                Trusted::default()
+                tracing::warn!(error = %error, "the cluster does not say whom it trusts");
+                before.trusted.clone()
             }),
         };
         let own = sources.clone();
-        let read = tokio::task::spawn_blocking(move || Self::from_files(&own, &trusted));
+        let read = tokio::task::spawn_blocking(move || Self::from_files(&own, trusted));
         read.await.map_err(|_| AccessError::Ended)?
     }
 
-    fn from_files(sources: &Sources, trusted: &Trusted) -> Result<Self, AccessError> {
+    fn from_files(sources: &Sources, trusted: Trusted) -> Result<Self, AccessError> {
         let client_ca = authorities(sources.client_ca_file.as_deref(), &trusted.client_ca_file)?;
         let file = sources.request_header_ca_file.as_deref();
         let proxy_ca = authorities(file, &trusted.requestheader_client_ca_file)?;
@@ -125,6 +131,7 @@ impl Settings {
             headers,
             tokens: users(&sources.token_file, StaticUsers::from_tokens)?,
             passwords: users(&sources.basic_file, StaticUsers::from_passwords)?,
+            trusted,
         })
     }
 }
@@ -180,7 +187,12 @@ fn authorities(file: Option<&Path>, said: &str) -> Result<Option<Authorities>, A
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, AccessError> {
     let mut bytes = Vec::new();
     let file = File::open(path);
-    file.and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
-        .map_err(|source| AccessError::Read { path: path.to_owned(), source })?;
+    let unread = |source| AccessError::Read { path: path.to_owned(), source };
+    // Cut short, its last line would name somebody else.
+    file.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(unread)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let why = format!("it has more than {FILE_BYTES_MAX} bytes");
+        return Err(unread(io::Error::new(io::ErrorKind::FileTooLarge, why)));
+    }
     Ok(bytes)
 }

@@ -17,6 +17,7 @@ use heapster_server::secure::certificate::Pair;
 use heapster_server::secure::listener::{ProtectError, protect};
 use heapster_server::secure::self_signed::SelfSigned;
 use heapster_server::secure::{Origin, Tls, TlsOptions, TlsVersion};
+use heapster_server::sources::kubernetes;
 use heapster_server::telemetry::Registry;
 use heapster_store::{Clock, SystemClock};
 use http::StatusCode;
@@ -306,6 +307,12 @@ async fn who_gets_in_is_who_may() {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
 
+    let of_two_names = users.issue("bob", |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        // A second common name.
+        params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "alice");
+    });
+
     let named = [("x-remote-user", "alice")];
     let masters = [("x-remote-user", "eve"), ("x-remote-group", "system:masters")];
     let nobody = [("x-remote-user", "eve")];
@@ -330,6 +337,7 @@ async fn who_gets_in_is_who_may() {
         ("a stranger's certificate", Some(&stranger), &[], NODES, 401),
         ("a certificate that ended", Some(&ended), &[], NODES, 401),
         ("a server's certificate", Some(&of_a_server), &[], NODES, 401),
+        ("a certificate of two names", Some(&of_two_names), &[], NODES, 401),
         ("a stranger's certificate and a token", Some(&stranger), &good, NODES, 200),
         ("a token", None, &good, NODES, 200),
         ("a token for a path", None, &good, "/metrics", 200),
@@ -415,6 +423,27 @@ async fn a_cluster_that_does_not_say_whom_it_trusts_is_no_reason_to_trust_anybod
 }
 
 #[tokio::test]
+async fn whom_the_cluster_trusted_before_it_fell_silent_stays_trusted() {
+    let users = Authority::new("users");
+    let api_server = ApiServer::start(&users.pem, &users.pem).await;
+    let mut access = access(Some(&api_server));
+    access.sources.lookup = Lookup::Tolerant;
+    let client = kubernetes::client(access.api_server.as_ref().unwrap()).await.unwrap();
+    let admin = users.client("root", &["system:masters"]).certificate;
+    let admin = CertificateDer::from_pem_slice(admin.as_bytes()).unwrap();
+    let caller = Caller { address: ([127, 0, 0, 1], 1).into(), certificates: vec![admin] };
+    let gate = AccessGate::new(access.sources, access.policy, Some(client), None, clock()).await;
+    let gate = gate.unwrap();
+    for is_down in [false, true, true] {
+        api_server.is_down.store(is_down, Ordering::Relaxed);
+        gate.reload().await.unwrap();
+        let (mut head, ()) = http::Request::get(NODES).body(()).unwrap().into_parts();
+        assert!(gate.admit(&caller, &mut head).await.is_ok(), "{is_down}");
+    }
+    assert_eq!(api_server.asked("/configmaps/"), 4);
+}
+
+#[tokio::test]
 async fn users_of_files_get_in_without_a_cluster() {
     let users = Authority::new("users");
     let dir = tempfile::tempdir().unwrap();
@@ -468,6 +497,14 @@ async fn files_of_users_are_read_again_and_a_broken_one_changes_nothing() {
     write(dir.path(), "tokens", "secret\n");
     let error = gate.reload().await.unwrap_err().to_string();
     assert!(error.contains("user 1 has not the form") && !error.contains("secret"), "{error}");
+    assert!(is_in("new").await);
+    // Cut after a mebibyte, the last line would be a user without groups.
+    write(dir.path(), "tokens", &"other,bob,1,\"a,b\"\n".repeat(70_000));
+    let error = gate.reload().await.unwrap_err();
+    assert!(
+        std::error::Error::source(&error).is_some_and(|why| why.to_string().contains("more than")),
+        "{error}"
+    );
     assert!(is_in("new").await);
 }
 
