@@ -14,6 +14,8 @@ pub(super) struct Clients {
     connected: Arc<Mutex<HashMap<IpAddr, Client>>>,
     connections_max: usize,
     requests_max: usize,
+    /// Whether this machine, which has one address for all of its programs, may have everything.
+    spares_loopback: bool,
 }
 
 #[derive(Debug)]
@@ -31,20 +33,22 @@ pub(super) struct Connected {
 }
 
 impl Clients {
-    pub(super) fn new(connections_max: usize, requests_max: usize) -> Self {
+    pub(super) fn new(connections_max: usize, requests_max: usize, spares_loopback: bool) -> Self {
         let (connections_max, requests_max) = (connections_max.max(1), requests_max.max(1));
-        Self { connected: Arc::default(), connections_max, requests_max }
+        Self { connected: Arc::default(), connections_max, requests_max, spares_loopback }
     }
 
     /// A connection for a client, unless it has enough of them.
     pub(super) fn connect(&self, address: IpAddr) -> Option<Connected> {
+        let is_spared = self.spares_loopback && address.to_canonical().is_loopback();
+        let requests_max = if is_spared { Semaphore::MAX_PERMITS } else { self.requests_max };
         let client = client(address);
         let mut connected = self.connected.lock();
         let own = connected.entry(client).or_insert_with(|| Client {
             connections: 0,
-            requests: Arc::new(Semaphore::new(self.requests_max)),
+            requests: Arc::new(Semaphore::new(requests_max)),
         });
-        if own.connections >= self.connections_max {
+        if !is_spared && own.connections >= self.connections_max {
             return None;
         }
         own.connections += 1;
@@ -89,7 +93,7 @@ mod tests {
     #[test]
     fn one_client_cannot_have_what_others_need() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let clients = Clients::new(2, 1);
+        let clients = Clients::new(2, 1, true);
         let first = clients.connect(ip("10.0.0.1")).unwrap();
         let second = clients.connect(ip("::ffff:10.0.0.1")).unwrap();
         assert!(clients.connect(ip("10.0.0.1")).is_none());
@@ -103,6 +107,13 @@ mod tests {
         assert!(again.is_some());
         drop((first, again));
         assert!(clients.connected.lock().is_empty());
+
+        let here: Vec<_> = (0..9).map(|_| clients.connect(ip("127.0.0.1")).unwrap()).collect();
+        let requests: Vec<_> = here.iter().map(Connected::request).collect();
+        assert!(requests.iter().all(Option::is_some));
+        let guarded = Clients::new(1, 1, false);
+        let _first = guarded.connect(ip("::1")).unwrap();
+        assert!(guarded.connect(ip("::1")).is_none());
 
         let _one = clients.connect(ip("fd00::1")).unwrap();
         let _two = clients.connect(ip("fd00::2")).unwrap();

@@ -144,7 +144,12 @@ pub async fn serve_securely(
         bodies: Room::new(options.bodies_bytes_max),
         // A page of somebody else's has no credentials of ours to show.
         local_names_only: options.refuse_foreign_names && is_loopback && security.gate.is_none(),
-        clients: Clients::new(options.client_connections_max, options.client_requests_max),
+        // Before a gate, a proxy on this machine may be all the clients there are.
+        clients: Clients::new(
+            options.client_connections_max,
+            options.client_requests_max,
+            security.gate.is_none(),
+        ),
         tls: security.tls.map(TlsAcceptor::from),
         gate: security.gate,
     });
