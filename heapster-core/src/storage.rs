@@ -18,7 +18,7 @@ pub use buckets::{
     Grid, Increase, Percentiles, Rollup, STEP_MAX, collect_buckets, raw_buckets,
 };
 pub use memory::MemoryStorage;
-pub use times::{Clock, Times};
+pub use times::{Times, TimesId};
 
 use crate::labels::Labels;
 use crate::matcher::Matcher;

@@ -9,7 +9,7 @@ use crate::Timestamp;
 ///
 /// Columns that are scraped together have the same times. A store that keeps these once gives them
 /// out shared, so that nothing is copied and readers can tell that what they found out about one
-/// column's times holds for the next column as well ([`Times::clock`]).
+/// column's times holds for the next column as well ([`Times::id`]).
 #[derive(Clone, Debug, Default)]
 pub struct Times {
     /// A part of a list that others refer to as well; takes the place of `own`, which is empty then.
@@ -19,7 +19,7 @@ pub struct Times {
 
 /// What tells shared times apart from others while they are held.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Clock {
+pub struct TimesId {
     address: usize,
     rows: Range<usize>,
 }
@@ -36,9 +36,9 @@ impl Times {
 
     /// The same for all clones of shared times, and another for all other times that exist at the same
     /// time; none when they are not shared.
-    pub fn clock(&self) -> Option<Clock> {
+    pub fn id(&self) -> Option<TimesId> {
         let (all, rows) = self.shared.as_ref()?;
-        Some(Clock { address: all.as_ptr().addr(), rows: rows.clone() })
+        Some(TimesId { address: all.as_ptr().addr(), rows: rows.clone() })
     }
 
     /// Bytes of the list that holding shared times keeps; zero of others.
@@ -109,10 +109,10 @@ mod tests {
         let all: Arc<[Timestamp]> = times(0..10).into();
         let same = || Times::shared(Arc::clone(&all), 2..5);
         assert_eq!(*same(), times(2..5));
-        assert_eq!(same().clock(), same().clone().clock());
-        assert_ne!(same().clock(), Times::shared(Arc::clone(&all), 2..6).clock());
-        assert_ne!(same().clock(), Times::shared(times(0..10).into(), 2..5).clock());
-        assert_eq!(Times::from(times(2..5)).clock(), None);
+        assert_eq!(same().id(), same().clone().id());
+        assert_ne!(same().id(), Times::shared(Arc::clone(&all), 2..6).id());
+        assert_ne!(same().id(), Times::shared(times(0..10).into(), 2..5).id());
+        assert_eq!(Times::from(times(2..5)).id(), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use heapster_core::Timestamp;
-use heapster_core::storage::{Clock, Times};
+use heapster_core::storage::{Times, TimesId};
 
 use super::super::functions::Reach;
 use super::window::Windows;
@@ -32,10 +32,10 @@ pub(super) struct Frame {
 /// one series only, where containers come and go.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    known: HashMap<(Clock, Range<usize>), Known>,
+    known: HashMap<(TimesId, Range<usize>), Known>,
     /// Clocks that were met once. They are not held, so another may take the place of one, which then
     /// counts as met and is kept too early.
-    met: HashSet<(Clock, Range<usize>)>,
+    met: HashSet<(TimesId, Range<usize>)>,
     kept_bytes: usize,
     own: Vec<Frame>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Frames {
 #[derive(Debug)]
 struct Known {
     frames: Vec<Frame>,
-    /// Held, since a clock is told apart only as long as its times are.
+    /// Held, since times are told apart only as long as they are.
     _times: Times,
 }
 
@@ -59,12 +59,12 @@ impl Frames {
         let Self { known, met, kept_bytes, own } = self;
         let make = || frames(times, windows, steps.clone(), wants_reach);
         let bytes = times.shared_bytes() + steps.len() * size_of::<Frame>();
-        if let Some(clock) = times.clock().filter(|_| bytes <= KEPT_BYTES_MAX) {
+        if let Some(id) = times.id().filter(|_| bytes <= KEPT_BYTES_MAX) {
             if *kept_bytes > KEPT_BYTES_MAX {
                 known.clear();
                 *kept_bytes = 0;
             }
-            match known.entry((clock, steps.clone())) {
+            match known.entry((id, steps.clone())) {
                 Entry::Occupied(place) => return &place.into_mut().frames,
                 Entry::Vacant(place) if met.remove(place.key()) => {
                     *kept_bytes += bytes;
