@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use heapster_core::series::Row;
@@ -485,12 +486,16 @@ fn the_deepest_query_is_answered_within_a_threads_stack() {
 fn windows_that_overlap_a_lot_end_in_time() {
     let storage = many(1);
     let snapshot = storage.snapshot().unwrap();
-    let query = "max_over_time(max_over_time(vector(1)[2d:1s])[2d:1s])";
-    let asked = std::sync::atomic::AtomicU64::new(0);
-    // Each look at the clock is a second.
-    let elapsed =
-        move || Duration::from_secs(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    let control = Control { elapsed: Some(Arc::new(elapsed)), ..Control::default() };
-    let error = Engine::default().instant(&*snapshot, query, at(3600), &control).unwrap_err();
-    assert_eq!(error.to_string(), "query timed out in expression evaluation");
+    for query in [
+        "max_over_time(max_over_time(vector(1)[2d:1s])[2d:1s])",
+        // It falls at every other step.
+        "max_over_time(rate((vector(1) * (time() % 2))[2d:1s])[2d:1s])",
+    ] {
+        let asked = AtomicU64::new(0);
+        // Each look at the clock is a second.
+        let elapsed = move || Duration::from_secs(asked.fetch_add(1, Ordering::Relaxed));
+        let control = Control { elapsed: Some(Arc::new(elapsed)), ..Control::default() };
+        let error = Engine::default().instant(&*snapshot, query, at(3600), &control).unwrap_err();
+        assert_eq!(error.to_string(), "query timed out in expression evaluation", "{query}");
+    }
 }

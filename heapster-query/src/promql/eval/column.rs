@@ -214,10 +214,12 @@ impl Over<'_> {
         match self.function {
             OverFunction::Rate => each.write_increases(steps, out, |increase| increase / seconds),
             OverFunction::Increase => each.write_increases(steps, out, |increase| increase),
-            OverFunction::Delta => each.write_differences(steps, out),
-            _ => return each.write(steps, out),
+            OverFunction::Delta => {
+                each.write_differences(steps, out);
+                Ok(())
+            }
+            _ => each.write(steps, out),
         }
-        Ok(())
     }
 
     /// Adds run after run to the windows they lie in: for functions that can be put together from
@@ -300,18 +302,26 @@ struct EachWindow<'o, 'd, T> {
 impl<T: Number> EachWindow<'_, '_, T> {
     /// Writes what follows from the increases of a counter.
     #[inline]
-    fn write_increases(&self, steps: Range<usize>, out: &mut [f64], finish: impl Fn(f64) -> f64) {
+    fn write_increases(
+        &self,
+        steps: Range<usize>,
+        out: &mut [f64],
+        finish: impl Fn(f64) -> f64,
+    ) -> Result<(), QueryError> {
         let mut drops = DropsWithin::default();
+        let mut patience = Patience::new(self.over.meter);
         for (out, frame) in out[steps].iter_mut().zip(self.frames) {
             let [first, .., last] = self.values[frame.from..frame.to] else { continue };
             let increase = if self.drops.is_empty() {
                 last.minus(first)
             } else {
                 let within = drops.advance(self.drops, frame.from..frame.to);
+                patience.spend(within.len())?;
                 T::increase(first, last, within.iter().map(|at| self.values[at - 1]))
             };
             *out = finish(frame.reach.of_counter(first.float(), increase));
         }
+        Ok(())
     }
 
     /// Writes the differences of a gauge.
@@ -326,17 +336,13 @@ impl<T: Number> EachWindow<'_, '_, T> {
     fn write(&self, steps: Range<usize>, out: &mut [f64]) -> Result<(), QueryError> {
         let Over { function, windows, params, meter } = self.over;
         let mut drops = DropsWithin::default();
-        let mut unchecked = 0;
+        let mut patience = Patience::new(meter);
         for (step, frame) in steps.zip(self.frames) {
             let Frame { from, to, .. } = *frame;
             if from == to {
                 continue;
             }
-            unchecked += to - from;
-            if unchecked > CHECKED_SAMPLES {
-                unchecked = 0;
-                meter.check()?;
-            }
+            patience.spend(to - from)?;
             let stretch = Stretch {
                 times: &self.times[from..to],
                 values: &self.values[from..to],
@@ -347,6 +353,29 @@ impl<T: Number> EachWindow<'_, '_, T> {
             if let Some(value) = over(*function, &stretch) {
                 out[step] = value;
             }
+        }
+        Ok(())
+    }
+}
+
+/// Looks from time to time whether the answer is still wanted.
+struct Patience<'m> {
+    meter: &'m Meter,
+    spent: usize,
+}
+
+impl<'m> Patience<'m> {
+    fn new(meter: &'m Meter) -> Self {
+        Self { meter, spent: 0 }
+    }
+
+    /// Notes that samples were looked at.
+    #[inline]
+    fn spend(&mut self, samples: usize) -> Result<(), QueryError> {
+        self.spent += samples;
+        if self.spent > CHECKED_SAMPLES {
+            self.spent = 0;
+            self.meter.check()?;
         }
         Ok(())
     }
