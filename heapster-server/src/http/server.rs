@@ -1,8 +1,8 @@
 //! The accept loop and the limits of a connection.
 //!
 //! Every wait has an end: for a header, for a body, for a handler, for the peer to read. Every size
-//! has a bound, also that of all answers that wait to be read. Beyond the limit on connections new
-//! ones wait in the kernel's queue.
+//! has a bound, also that of all answers that wait to be read. Beyond the limit on connections a new
+//! one takes the place of one without a request, or waits until there is one.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,16 +21,15 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::clients::{Clients, Connected};
+use super::clients::{Clients, Connected, Running};
 use super::gate::{Caller, Gate};
 use super::response::{Response, busy, later, text};
 use super::router::Router;
@@ -44,7 +43,8 @@ pub struct ServerOptions {
     pub connections_max: usize,
     /// Connections of one client at one time – default 256; more are closed at once.
     pub client_connections_max: usize,
-    /// Requests of one client that are answered at one time – default 128; more get a 429.
+    /// Requests of one client that are answered at one time, or whose answers it has not read –
+    /// default 128; more get a 429.
     pub client_requests_max: usize,
     /// Requests of one connection at one time, with HTTP/2 – default 100.
     pub streams_max: u32,
@@ -157,12 +157,6 @@ pub async fn serve_securely(
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let slot = tokio::select! {
-            () = &mut shutdown => break,
-            slot = Arc::clone(&slots).acquire_owned() => slot,
-        };
-        // The semaphore is never closed; without a slot there is nothing to serve with.
-        let Ok(slot) = slot else { break };
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => accepted,
@@ -170,6 +164,12 @@ pub async fn serve_securely(
         match accepted {
             Ok((stream, address)) => {
                 let Some(connected) = shared.clients.connect(address.ip()) else { continue };
+                let slot = tokio::select! {
+                    () = &mut shutdown => break,
+                    slot = slot_for(&connected, &slots, &shared.clients) => slot,
+                };
+                // The semaphore is never closed; without a slot there is nothing to serve with.
+                let Some(slot) = slot else { break };
                 // An answer is written in one go, so small last packets should not wait.
                 let _ = stream.set_nodelay(true);
                 let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
@@ -191,6 +191,25 @@ pub async fn serve_securely(
     if timeout(options.shutdown_timeout, finished).await.is_err() {
         tracing::warn!(open = connections.len(), "closing connections that did not finish");
         connections.shutdown().await;
+    }
+}
+
+/// A slot for a new connection; when there is none, that of one without a request.
+async fn slot_for(
+    connected: &Connected,
+    slots: &Arc<Semaphore>,
+    clients: &Clients,
+) -> Option<OwnedSemaphorePermit> {
+    /// How long a connection whose request has ended stays unnoticed.
+    const LOOK: Duration = Duration::from_millis(10);
+    if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+        return Some(slot);
+    }
+    loop {
+        clients.displace_one_for(connected);
+        if let Ok(slot) = timeout(LOOK, Arc::clone(slots).acquire_owned()).await {
+            return slot.ok();
+        }
     }
 }
 
@@ -222,8 +241,6 @@ struct Connection {
     shared: Arc<Shared>,
     caller: Caller,
     connected: Connected,
-    /// Requests that are being answered, and when there was one last.
-    activity: Mutex<(usize, Instant)>,
 }
 
 /// Shakes hands, if that is to be done, and serves the connection until its end.
@@ -234,16 +251,19 @@ async fn greet(
     shared: Arc<Shared>,
     stopped: watch::Receiver<()>,
 ) {
-    let activity = Mutex::new((0, Instant::now()));
-    let connection = |certificates| {
+    let connection = |connected, certificates| {
         let (caller, shared) = (Caller { address, certificates }, Arc::clone(&shared));
-        Arc::new(Connection { shared, caller, connected, activity })
+        Arc::new(Connection { shared, caller, connected })
     };
     let Some(tls) = &shared.tls else {
-        return serve_http1(stream, connection(Vec::new()), stopped).await;
+        return serve_http1(stream, connection(connected, Vec::new()), stopped).await;
     };
     // What is sent besides the handshake is bounded by the library.
-    let stream = match timeout(shared.options.handshake_timeout, tls.accept(stream)).await {
+    let shaken = tokio::select! {
+        shaken = timeout(shared.options.handshake_timeout, tls.accept(stream)) => shaken,
+        () = connected.displaced() => return tracing::debug!(%address, "a handshake made room"),
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, %address, "no handshake"),
         Err(_) => return tracing::debug!(%address, "a handshake took too long"),
@@ -253,25 +273,8 @@ async fn greet(
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     match is_http2 {
-        true => serve_http2(stream, connection(chain), stopped).await,
-        false => serve_http1(stream, connection(chain), stopped).await,
-    }
-}
-
-/// A request that is being answered, also when its client calls it off.
-struct Running<'a>(&'a Mutex<(usize, Instant)>);
-
-impl<'a> Running<'a> {
-    fn begin(activity: &'a Mutex<(usize, Instant)>) -> Self {
-        activity.lock().0 += 1;
-        Self(activity)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let mut activity = self.0.lock();
-        *activity = (activity.0 - 1, Instant::now());
+        true => serve_http2(stream, connection(connected, chain), stopped).await,
+        false => serve_http1(stream, connection(connected, chain), stopped).await,
     }
 }
 
@@ -280,28 +283,14 @@ impl Connection {
         &self,
         request: hyper::Request<Incoming>,
     ) -> Result<http::Response<AnswerBody>, Infallible> {
-        let _running = Running::begin(&self.activity);
-        let response = match self.connected.request() {
-            Some(_request) => answer(&self.shared, &self.caller, request).await,
-            None => later(
-                StatusCode::TOO_MANY_REQUESTS,
-                "429: too many requests of this client are being answered\n",
-            ),
+        let Some(mut running) = self.connected.begin() else {
+            let refusal = "429: too many requests of this client are being answered\n";
+            let response = later(StatusCode::TOO_MANY_REQUESTS, refusal);
+            return Ok(response.map(|body| AnswerBody::Whole(Full::new(body))));
         };
-        Ok(self.shared.room.admit(response))
-    }
-
-    /// Resolves when there was no request for a while.
-    async fn idle(&self) {
-        let idle_timeout = self.shared.options.idle_timeout;
-        loop {
-            let (running, last) = *self.activity.lock();
-            let end = if running > 0 { Instant::now() } else { last } + idle_timeout;
-            if end <= Instant::now() {
-                return;
-            }
-            sleep_until(end).await;
-        }
+        let response = answer(&self.shared, &self.caller, request).await;
+        running.answered();
+        Ok(self.shared.room.admit(response, running))
     }
 }
 
@@ -336,7 +325,11 @@ where
     let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = own.idle() => {
+        () = own.connected.displaced() => {
+            connection.as_mut().graceful_shutdown();
+            farewell(connection, &own).await
+        }
+        () = own.connected.idle(options.idle_timeout) => {
             connection.as_mut().graceful_shutdown();
             // A client that never said what it speaks, or that reads nothing, would stay for ever.
             match timeout(options.response_timeout, connection).await {
@@ -364,8 +357,9 @@ where
     let options = own.shared.options;
     let limits = WriteLimits { stall: options.write_timeout, total: options.response_timeout };
     let stream = TokioIo::new(WriteTimeout::new(stream, limits));
+    let requests = Arc::clone(&own);
     let service = service_fn(move |request| {
-        let own = Arc::clone(&own);
+        let own = Arc::clone(&requests);
         async move { own.respond(request).await }
     });
     let mut builder = http1::Builder::new();
@@ -378,6 +372,10 @@ where
     let mut connection = pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = own.connected.displaced() => {
+            connection.as_mut().graceful_shutdown();
+            farewell(connection, &own).await
+        }
         _ = stopped.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -386,6 +384,18 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// Ends a connection whose place is wanted, once the request that it may have got meanwhile has its
+/// answer. Without one it gets to say that it ends, and no time.
+async fn farewell<E>(
+    mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
+    own: &Connection,
+) -> Result<(), E> {
+    if let Ok(ended) = timeout(Duration::ZERO, connection.as_mut()).await {
+        return ended;
+    }
+    if own.connected.is_idle() { Ok(()) } else { connection.await }
 }
 
 async fn answer(shared: &Shared, caller: &Caller, request: hyper::Request<Incoming>) -> Response {
@@ -461,7 +471,8 @@ struct Room {
     units: u32,
 }
 
-/// Bodies up to this size need no room: all connections together have 32 MiB of them.
+/// Bodies up to this size need no room: each client may leave so many of them unread as it may have
+/// requests.
 const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
 
 const ROOM_UNIT_BYTES: usize = 1 << 10;
@@ -482,7 +493,7 @@ impl Room {
 
     /// Gives the body room until its last byte was written, or answers 503. What the answer held
     /// is let go.
-    fn admit(&self, mut response: Response) -> http::Response<AnswerBody> {
+    fn admit(&self, mut response: Response, running: Running) -> http::Response<AnswerBody> {
         let chunks = take_stream(&mut response);
         let bytes = chunks.as_ref().map_or(response.body().len(), |chunks| chunks.held_bytes());
         let Ok(room) = self.room_for(bytes) else {
@@ -490,12 +501,10 @@ impl Room {
             return busy(full).map(|body| AnswerBody::Whole(Full::new(body)));
         };
         response.extensions_mut().clear();
-        response.map(|bytes| match (chunks, room) {
-            (Some(chunks), _room) => AnswerBody::Made { chunks, _room },
-            (None, None) => AnswerBody::Whole(Full::new(bytes)),
-            (None, Some(_room)) => {
-                AnswerBody::Whole(Full::new(Bytes::from_owner(Housed { bytes, _room })))
-            }
+        let held = Arc::new(Held { _room: room, _running: running });
+        response.map(|bytes| match chunks {
+            Some(chunks) => AnswerBody::Made { chunks, held },
+            None => AnswerBody::Whole(Full::new(Held::by(bytes, held))),
         })
     }
 
@@ -513,8 +522,8 @@ impl Room {
 enum AnswerBody {
     /// It is there.
     Whole(Full<Bytes>),
-    /// It is made while it is written. hyper drops it when the last byte was written.
-    Made { chunks: Box<dyn Chunks>, _room: Option<OwnedSemaphorePermit> },
+    /// It is made while it is written.
+    Made { chunks: Box<dyn Chunks>, held: Arc<Held> },
 }
 
 impl Body for AnswerBody {
@@ -527,8 +536,9 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(context),
-            Self::Made { chunks, .. } => {
-                Poll::Ready(chunks.next().map(|piece| Ok(Frame::data(piece))))
+            Self::Made { chunks, held } => {
+                let piece = chunks.next().map(|piece| Held::by(piece, Arc::clone(held)));
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
         }
     }
@@ -548,15 +558,24 @@ impl Body for AnswerBody {
     }
 }
 
-/// A body and its room. hyper drops it when the last byte was written.
-struct Housed {
-    bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+/// What an answer takes of its server until its last byte was written, or nobody wants it any more.
+struct Held {
+    _room: Option<OwnedSemaphorePermit>,
+    _running: Running,
 }
 
-impl AsRef<[u8]> for Housed {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+impl Held {
+    /// Bytes that hold it for as long as they are.
+    fn by(bytes: Bytes, held: Arc<Self>) -> Bytes {
+        struct Housed(Bytes, #[expect(dead_code, reason = "it is held")] Arc<Held>);
+
+        impl AsRef<[u8]> for Housed {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        Bytes::from_owner(Housed(bytes, held))
     }
 }
 

@@ -169,6 +169,35 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
 }
 
 #[tokio::test]
+async fn a_connection_without_a_request_makes_room_for_a_new_one() {
+    let hour = Duration::from_secs(3600);
+    let server = start(ServerOptions {
+        connections_max: 3,
+        header_timeout: hour,
+        ..ServerOptions::default()
+    })
+    .await;
+    let mut busy = server.connect().await;
+    busy.write_all(&get("/wait")).await.unwrap();
+    server.entered.notified().await;
+    let mut idle = [server.connect().await, server.connect().await];
+    for stream in &mut idle {
+        // Half a header is no request.
+        stream.write_all(b"GET /hello HTTP/1.1\r\nx").await.unwrap();
+    }
+    for _ in 0..10 {
+        let mut stream = server.connect().await;
+        stream.write_all(&get("/hello")).await.unwrap();
+        assert_eq!(status(&read_all(&mut stream).await), "200");
+    }
+    let [mut first, _] = idle;
+    let mut byte = [0];
+    assert!(matches!(first.read(&mut byte).await, Ok(0) | Err(_)), "it is closed");
+    server.proceed.notify_one();
+    assert_eq!(status(&read_all(&mut busy).await), "200");
+}
+
+#[tokio::test]
 async fn a_shutdown_lets_running_requests_finish() {
     let server = start(ServerOptions::default()).await;
     let mut idle = server.connect().await;

@@ -23,7 +23,7 @@ use heapster_store::{Clock, SystemClock};
 use http::StatusCode;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
@@ -651,6 +651,65 @@ async fn hostile_clients_are_bounded_and_others_are_answered() {
     large.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
     answers_meanwhile(&secured).await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_makes_room_for_who_asks() {
+    let hour = Duration::from_secs(3600);
+    let options = ServerOptions {
+        handshake_timeout: hour,
+        header_timeout: hour,
+        idle_timeout: hour,
+        connections_max: 8,
+        ..ServerOptions::default()
+    };
+    let secured = Secured::start_with(access(None), options).await;
+    let mut silent = Vec::new();
+    for host in 1..=40 {
+        silent.push(from([127, 0, 1, host], secured.address).await.unwrap());
+    }
+    let mut shaken = Vec::new();
+    for alpn in ["http/1.1", "h2"].repeat(6) {
+        shaken.push(secured.connect(None, &[alpn]).await);
+    }
+    answers_meanwhile(&secured).await;
+    // Those that came last may have stayed.
+    for stream in &mut silent[..30] {
+        assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)), "it is closed");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_a_client_does_not_read_count_as_its_requests() {
+    let options = ServerOptions { client_requests_max: 3, ..ServerOptions::default() };
+    let secured = Secured::start_with(access(None), options).await;
+    let stream = secured.connect(None, &["h2"]).await;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    // Takes no byte of a body.
+    builder.initial_stream_window_size(0);
+    let (mut sender, connection) =
+        builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = async || {
+        let request = http::Request::get("https://localhost/healthz").body(Full::default());
+        sender.ready().await.unwrap();
+        sender.send_request(request.unwrap()).await.unwrap()
+    };
+    let unread = [ask().await, ask().await, ask().await];
+    assert!(unread.iter().all(|answer| answer.status() == 200));
+    assert_eq!(ask().await.status(), 429);
+    assert_eq!(secured.ask(None, &[], "/healthz").await.0, 429, "the same client");
+    drop(unread);
+    // The server is told on the same connection before it is asked again.
+    let mut status = ask().await.status();
+    for _ in 0..100 {
+        if status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        status = ask().await.status();
+    }
+    assert_eq!(status, 200);
 }
 
 /// A frame of HTTP/2.
