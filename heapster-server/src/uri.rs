@@ -167,6 +167,18 @@ impl Uri {
         self.options.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
+    /// The same with another option, unless it has that one. A name and a value need no encoding.
+    pub fn with_default(mut self, name: &str, value: &str) -> Self {
+        if self.option(name).is_none() {
+            self.options.push((name.to_owned(), value.to_owned()));
+            let mut pair = form_urlencoded::Serializer::new(String::new());
+            let pair = pair.append_pair(name, value).finish();
+            let separator = if self.url.contains('?') { '&' } else { '?' };
+            self.url = format!("{}{separator}{pair}", self.url);
+        }
+        self
+    }
+
     /// The first value of an option as Go reads a boolean.
     ///
     /// # Errors

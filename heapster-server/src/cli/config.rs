@@ -120,7 +120,7 @@ impl Config {
             disable_export: values.is_set("disable-export"),
             profiling: values.is_set("profiling"),
             threads: usize::try_from(int(values, "max-procs")).ok().and_then(NonZeroUsize::new),
-            log_format: values.get("log-format").parse().unwrap_or_default(),
+            log_format: log_format(values),
             log_level: log_level(values),
         })
     }
@@ -198,6 +198,45 @@ struct Sources {
     scrapes: Vec<Uri>,
 }
 
+/// The flags of metrics-server that are options of a source here, by the names of both.
+const OF_KUBELETS: [(&str, &str); 7] = [
+    ("kubelet-port", "kubeletPort"),
+    ("kubelet-preferred-address-types", "preferredAddressTypes"),
+    ("kubelet-request-timeout", "scrapeTimeout"),
+    ("kubelet-certificate-authority", "kubeletCAFile"),
+    ("kubelet-client-certificate", "kubeletClientCert"),
+    ("kubelet-client-key", "kubeletClientKey"),
+    ("kubeconfig", "auth"),
+];
+
+/// The source with what the flags of metrics-server say of kubelets; its own options come first.
+fn with_flags_of_kubelets(mut source: Uri, values: &Values) -> Result<Uri, UsageError> {
+    let mut said: Vec<(&str, &str, String)> = OF_KUBELETS
+        .iter()
+        .map(|(flag, option)| (*flag, *option, values.all(flag).join(",")))
+        .filter(|(_, _, value)| !value.is_empty())
+        .collect();
+    if values.is_set("kubelet-insecure-tls") {
+        said.push(("kubelet-insecure-tls", "kubeletInsecureTls", "true".to_owned()));
+    }
+    for (flag, option, value) in said {
+        if !source.key().starts_with("kubernetes") {
+            return Err(UsageError::Conflict(format!(
+                "--{flag} is for a source of Kubernetes, and the source is {}",
+                source.key()
+            )));
+        }
+        source = match option {
+            // In metrics-server it is always a port for TLS.
+            "kubeletPort" => source.with_default("kubeletHttps", "true"),
+            "auth" => source.with_default("inClusterConfig", "false"),
+            _ => source,
+        };
+        source = source.with_default(option, &value);
+    }
+    Ok(source)
+}
+
 fn sources(values: &Values, environment: Environment<'_>) -> Result<Sources, UsageError> {
     let given = values.all("source").iter().map(|text| uri("source", text, environment));
     let given: Vec<Uri> = given.collect::<Result<_, _>>()?;
@@ -220,6 +259,7 @@ fn sources(values: &Values, environment: Environment<'_>) -> Result<Sources, Usa
             )));
         }
     };
+    let source = with_flags_of_kubelets(source, values)?;
     match source.key() {
         "host"
         | "none"
@@ -271,4 +311,10 @@ fn log_level(values: &Values) -> LogLevel {
         1..=5 => LogLevel::Debug,
         _ => LogLevel::Trace,
     })
+}
+
+/// metrics-server has another name for it.
+fn log_format(values: &Values) -> LogFormat {
+    let own = values.all("log-format").last().map(String::as_str);
+    own.or_else(|| values.get_some("logging-format")).unwrap_or("auto").parse().unwrap_or_default()
 }

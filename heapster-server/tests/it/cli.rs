@@ -214,6 +214,49 @@ fn a_command_line_of_an_old_manifest_works_and_says_what_has_no_effect() {
 }
 
 #[test]
+fn a_command_line_of_metrics_server_works() {
+    let (config, notes) = serve(&[
+        "--source=kubernetes.resource_metrics:?scrapeTimeout=5s",
+        "--cert-dir=/tmp",
+        "--secure-port=10250",
+        "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
+        "--kubelet-use-node-status-port",
+        "--metric-resolution=15s",
+        "--kubelet-insecure-tls",
+        "--kubelet-port=4443",
+        "--kubelet-request-timeout=8s",
+        "--kubeconfig=/etc/kubeconfig",
+        "--logging-format=json",
+        "--authorization-always-allow-paths=/metrics",
+        "--requestheader-client-ca-file=/ca",
+        "--v=2",
+    ]);
+    let source = &config.source;
+    for (option, value) in [
+        ("preferredAddressTypes", "InternalIP,ExternalIP,Hostname"),
+        ("kubeletInsecureTls", "true"),
+        ("kubeletPort", "4443"),
+        ("kubeletHttps", "true"),
+        ("scrapeTimeout", "5s"),
+        ("auth", "/etc/kubeconfig"),
+        ("inClusterConfig", "false"),
+    ] {
+        assert_eq!(source.option(option), Some(value), "{option}");
+    }
+    assert_eq!(source.to_string().parse(), Ok(source.clone()));
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(
+        notes,
+        ["--kubelet-use-node-status-port has no effect. Kubelets are asked at 10250, unless \
+             --source or --kubelet-port says otherwise."]
+    );
+    assert_eq!(
+        refusal(&["--source=host", "--kubelet-insecure-tls"]),
+        "--kubelet-insecure-tls is for a source of Kubernetes, and the source is host"
+    );
+}
+
+#[test]
 fn what_is_not_usable_is_refused_with_a_clause_that_helps() {
     for (arguments, expected) in [
         (vec!["sevre"], "unknown command \"sevre\"; did you mean serve?"),
