@@ -207,6 +207,11 @@ impl AccessGate {
             return Ok(());
         }
         let user = self.identify(&settings, caller, &named, authorization).await?;
+        if head.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
+            // To answer as the user who asks would tell more than the other one may know.
+            let said = "impersonation is not supported here: ask through the API server";
+            return Err(Refusal::Forbidden(Status::forbidden(said.to_owned(), Details::default())));
+        }
         self.authorize(&user, &attributes).await
     }
 }

@@ -319,6 +319,7 @@ async fn who_gets_in_is_who_may() {
     let (good, expired) = ([("authorization", "Bearer good")], [("authorization", "Bearer old")]);
     let nameless = [("authorization", "Bearer nameless")];
     let odd = [("authorization", "Digest x")];
+    let as_another = [good[0], ("impersonate-user", "bob")];
     for (what, identity, headers, path, status) in [
         ("the front proxy for alice", Some(&proxy), &named[..], NODES, 200),
         ("the front proxy for a master", Some(&proxy), &masters, NODES, 200),
@@ -342,6 +343,7 @@ async fn who_gets_in_is_who_may() {
         ("a token", None, &good, NODES, 200),
         ("a token for a path", None, &good, "/metrics", 200),
         ("a token that ended or is for others", None, &expired, NODES, 401),
+        ("a token in the name of another", None, &as_another, NODES, 403),
         ("a token of nobody", None, &nameless, NODES, 401),
         ("an unknown way to show who one is", None, &odd, NODES, 401),
         ("nobody", None, &[], NODES, 403),
