@@ -7,7 +7,7 @@ use heapster_core::Timestamp;
 
 use super::media::{Media, TableVersion};
 use super::objects::{Kind, Row, Version};
-use super::protobuf::{Message, begin, envelope, envelope_end};
+use super::protobuf::{Message, envelope, envelope_end};
 use super::yaml;
 use crate::http::Chunks;
 use crate::http::gojson::{JsonWriter, Style};
@@ -34,7 +34,7 @@ pub struct List {
 enum Form {
     Json(JsonWriter),
     Table(JsonWriter, Vec<&'static str>, TableObject),
-    Protobuf,
+    Protobuf(Message),
 }
 
 /// What the rows of a table bring of their objects.
@@ -76,19 +76,19 @@ impl List {
     }
 
     fn protobuf(rows: Vec<Row>, kind: Kind, version: Version, now: Timestamp) -> Self {
-        let mut meta = Message::default();
-        meta.message(1, &Message::list_meta());
+        let meta = Message::of(|list| list.list_meta(1));
         // The length stands before the list, so every object is made twice.
+        let mut item = Message::default();
         let items = rows.iter().map(|row| {
-            let bytes = row.message(kind, now).len();
-            let mut header = Vec::new();
-            begin(&mut header, 2, bytes);
-            header.len() + bytes
+            item.clear();
+            item.nested(2, |object| row.write_message(object, kind, now));
+            item.len()
         });
         let bytes = meta.len() + items.sum::<usize>();
         let mut out = envelope(&version.api_version(), kind.list(), bytes);
-        out.extend(meta.into_bytes());
-        Self::begun(rows, kind, now, Form::Protobuf, out)
+        out.extend_from_slice(meta.as_bytes());
+        item.clear();
+        Self::begun(rows, kind, now, Form::Protobuf(item), out)
     }
 
     /// A list, or a single object, as a table.
@@ -156,10 +156,10 @@ impl List {
                 write_object(json, row, *object, self.kind, self.now);
                 json.end_object();
             }
-            Form::Protobuf => {
-                let message = row.message(self.kind, self.now);
-                begin(&mut self.out, 2, message.len());
-                self.out.extend(message.into_bytes());
+            Form::Protobuf(item) => {
+                item.clear();
+                item.nested(2, |object| row.write_message(object, self.kind, self.now));
+                self.out.extend_from_slice(item.as_bytes());
             }
         }
     }
@@ -170,7 +170,7 @@ impl List {
             Form::Json(json) => (json, true),
             // A table without rows has no array of them.
             Form::Table(json, ..) => (json, self.held_bytes > 0),
-            Form::Protobuf => return self.out.extend(envelope_end()),
+            Form::Protobuf(_) => return self.out.extend(envelope_end()),
         };
         if has_array {
             json.end_array();

@@ -28,7 +28,7 @@ use http::{Method, StatusCode};
 use self::list::{List, TableObject};
 use self::media::{Kinds, Media, Wanted, negotiate, style};
 use self::objects::{Kind, Object, Row, Version};
-use self::protobuf::enclosed;
+use self::protobuf::{Message, enclosed};
 use self::selector::{FieldSelector, LabelSelector};
 use self::status::{GROUP, Status};
 use super::{ApiState, Context};
@@ -333,7 +333,10 @@ fn object(state: &ApiState, question: &Question, row: Row) -> Response {
         }
     };
     let body = match media {
-        Media::Protobuf => enclosed(&version.api_version(), kind.object(), &row.message(kind, now)),
+        Media::Protobuf => {
+            let message = Message::of(|message| row.write_message(message, kind, now));
+            enclosed(&version.api_version(), kind.object(), &message)
+        }
         Media::Json | Media::Yaml => {
             let mut json = JsonWriter::new(style);
             row.write_json(&mut json, kind, Some(version), now);

@@ -211,47 +211,39 @@ impl Row {
         json.end_object();
     }
 
-    /// The object as a message.
-    pub fn message(&self, kind: Kind, now: Timestamp) -> Message {
-        let mut object = Message::default();
-        object.message(1, &self.metadata_message(now));
-        if let Some(at) = self.timestamp() {
-            object.message(2, &time_message(at));
-        } else {
-            object.message(2, &Message::default());
-        }
-        let mut window = Message::default();
-        window.int(1, self.window_nanos());
-        object.message(3, &window);
+    /// Writes the fields of the object as those of a message.
+    pub fn write_message(&self, object: &mut Message, kind: Kind, now: Timestamp) {
+        object.nested(1, |meta| self.write_metadata_message(meta, now));
+        object.nested(2, |time| {
+            if let Some(at) = self.timestamp() {
+                write_time(time, at);
+            }
+        });
+        object.nested(3, |window| window.int(1, self.window_nanos()));
         for (name, usage) in self.tracked.usages() {
             match kind {
-                Kind::Nodes => put_usage(&mut object, 4, &usage),
-                Kind::Pods => {
-                    let mut container = Message::default();
+                Kind::Nodes => write_usage_message(object, 4, &usage),
+                Kind::Pods => object.nested(4, |container| {
                     container.text(1, name);
-                    put_usage(&mut container, 2, &usage);
-                    object.message(4, &container);
-                }
+                    write_usage_message(container, 2, &usage);
+                }),
             }
         }
-        object
     }
 
-    fn metadata_message(&self, now: Timestamp) -> Message {
-        let mut meta = Message::default();
+    fn write_metadata_message(&self, meta: &mut Message, now: Timestamp) {
         meta.text(1, &self.tracked.name);
         meta.text(2, "");
         meta.text(3, &self.tracked.namespace);
         (4..=6).for_each(|field| meta.text(field, ""));
         meta.int(7, 0);
-        meta.message(8, &time_message(whole_seconds(now)));
+        meta.nested(8, |time| write_time(time, whole_seconds(now)));
         for (name, value) in self.object.labels() {
-            let mut entry = Message::default();
-            entry.text(1, name);
-            entry.text(2, value);
-            meta.message(11, &entry);
+            meta.nested(11, |entry| {
+                entry.text(1, name);
+                entry.text(2, value);
+            });
         }
-        meta
     }
 
     /// Names of the resources of a table whose first row this is; sorted.
@@ -289,22 +281,18 @@ fn write_usage(json: &mut JsonWriter, usage: &Usage) {
     json.end_object();
 }
 
-fn put_usage(message: &mut Message, field: u8, usage: &Usage) {
+fn write_usage_message(message: &mut Message, field: u8, usage: &Usage) {
     for (resource, amount) in amounts(usage) {
-        let mut quantity = Message::default();
-        quantity.text(1, &amount.to_string());
-        let mut entry = Message::default();
-        entry.text(1, resource);
-        entry.message(2, &quantity);
-        message.message(field, &entry);
+        message.nested(field, |entry| {
+            entry.text(1, resource);
+            entry.nested(2, |quantity| quantity.text(1, &amount.to_string()));
+        });
     }
 }
 
-fn time_message(at: Timestamp) -> Message {
-    let mut time = Message::default();
+fn write_time(time: &mut Message, at: Timestamp) {
     time.int(1, at.as_millis().div_euclid(1000));
     time.int(2, 0);
-    time
 }
 
 fn whole_seconds(at: Timestamp) -> Timestamp {

@@ -9,16 +9,22 @@ const MAGIC: [u8; 4] = *b"k8s\0";
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// The metadata of a list: three empty texts.
-    pub fn list_meta() -> Self {
-        let mut meta = Self::default();
-        (1..=3).for_each(|field| meta.text(field, ""));
-        meta
+    /// A message with what `fill` adds.
+    pub fn of(fill: impl FnOnce(&mut Self)) -> Self {
+        let mut message = Self::default();
+        fill(&mut message);
+        message
+    }
+
+    /// Adds the metadata of a list: three empty texts.
+    pub fn list_meta(&mut self, field: u8) {
+        self.nested(field, |meta| (1..=3).for_each(|field| meta.text(field, "")));
     }
 
     /// Adds a text.
     pub fn text(&mut self, field: u8, text: &str) {
-        self.bytes(field, text.as_bytes());
+        begin(&mut self.0, field, text.len());
+        self.0.extend_from_slice(text.as_bytes());
     }
 
     /// Adds an integer.
@@ -27,9 +33,20 @@ impl Message {
         varint(&mut self.0, value.cast_unsigned());
     }
 
-    /// Adds a message.
-    pub fn message(&mut self, field: u8, message: &Self) {
-        self.bytes(field, &message.0);
+    /// Adds a message with what `fill` adds to it. Its length stands before it and is known after it:
+    /// a byte is kept for it, which is enough for most, and the few bytes of longer ones are moved.
+    pub fn nested(&mut self, field: u8, fill: impl FnOnce(&mut Self)) {
+        begin(&mut self.0, field, 0);
+        let start = self.0.len();
+        fill(self);
+        let length = self.0.len() - start;
+        if length < 0x80 {
+            self.0[start - 1] = length as u8;
+        } else {
+            let mut prefix = Vec::with_capacity(4);
+            varint(&mut prefix, length as u64);
+            self.0.splice(start - 1..start, prefix);
+        }
     }
 
     /// How many bytes it has.
@@ -37,14 +54,14 @@ impl Message {
         self.0.len()
     }
 
-    /// Its bytes.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
+    /// Takes everything out again.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
-    fn bytes(&mut self, field: u8, bytes: &[u8]) {
-        begin(&mut self.0, field, bytes.len());
-        self.0.extend_from_slice(bytes);
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -58,22 +75,21 @@ pub fn enclosed(api_version: &str, kind: &str, object: &Message) -> Vec<u8> {
 
 /// What precedes the bytes of an object of that size.
 pub fn envelope(api_version: &str, kind: &str, object_bytes: usize) -> Vec<u8> {
-    let mut types = Message::default();
-    types.text(1, api_version);
-    types.text(2, kind);
-    let mut out = MAGIC.to_vec();
-    begin(&mut out, 1, types.len());
-    out.extend(types.into_bytes());
+    let types = Message::of(|all| {
+        all.nested(1, |types| {
+            types.text(1, api_version);
+            types.text(2, kind);
+        });
+    });
+    let mut out = [&MAGIC[..], types.as_bytes()].concat();
     begin(&mut out, 2, object_bytes);
     out
 }
 
 /// What follows the bytes of an object: no encoding and no type.
 pub fn envelope_end() -> Vec<u8> {
-    let mut end = Message::default();
-    end.text(3, "");
-    end.text(4, "");
-    end.into_bytes()
+    let end = Message::of(|end| (3..=4).for_each(|field| end.text(field, "")));
+    end.0
 }
 
 /// Begins a field of that many bytes. Fields have numbers below 16 here, so their keys are a byte.

@@ -177,18 +177,18 @@ impl Status {
 
     fn protobuf(&self) -> Vec<u8> {
         let mut status = Message::default();
-        status.message(1, &Message::list_meta());
+        status.list_meta(1);
         status.text(2, "Failure");
         status.text(3, &self.message);
         status.text(4, self.reason);
         if let Some(details) = &self.details {
-            let mut message = Message::default();
-            message.text(1, &details.name);
-            message.text(2, &details.group);
-            message.text(3, &details.kind);
-            message.int(5, 0);
-            message.text(6, "");
-            status.message(5, &message);
+            status.nested(5, |message| {
+                message.text(1, &details.name);
+                message.text(2, &details.group);
+                message.text(3, &details.kind);
+                message.int(5, 0);
+                message.text(6, "");
+            });
         }
         status.int(6, i64::from(self.code.as_u16()));
         enclosed("v1", "Status", &status)
