@@ -16,6 +16,7 @@ pub mod http;
 pub mod intake;
 pub mod live;
 pub mod metadata;
+pub mod program;
 pub mod secure;
 mod shown;
 pub mod sinks;
