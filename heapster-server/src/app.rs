@@ -34,7 +34,7 @@ use crate::api::prometheus::{PrometheusOptions, PrometheusState};
 use crate::api::{self, ApiOptions, ApiState};
 use crate::cli::Config;
 use crate::collector::{self, Collector, StopLimits};
-use crate::http::{self, Security, ServerOptions};
+use crate::http::{self, Router, Security, ServerOptions};
 use crate::intake::Intake;
 use crate::live::{self, Live};
 use crate::metadata::MetadataRegistry;
@@ -275,6 +275,30 @@ impl App {
     /// # Errors
     /// [`AppError`]; nothing keeps running then.
     pub async fn start(options: AppOptions) -> Result<Self, AppError> {
+        let (dir, store) = (options.data_dir.clone(), options.store.clone());
+        let opening = async {
+            let store = open(dir, store).await?;
+            report_opening(store.open_report());
+            Ok(Arc::new(store))
+        };
+        Self::start_in(opening, options).await
+    }
+
+    /// As [`App::start`], into a store that is open already. Its options are as they are, and the app
+    /// leaves it open when whoever opened it still holds it.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing keeps running then.
+    pub async fn start_on(store: Arc<Store>, options: AppOptions) -> Result<Self, AppError> {
+        Self::start_in(std::future::ready(Ok(store)), options).await
+    }
+
+    /// Starts in a store that is opened once everything is known to be usable that can be checked
+    /// without it.
+    async fn start_in(
+        store: impl Future<Output = Result<Arc<Store>, AppError>>,
+        options: AppOptions,
+    ) -> Result<Self, AppError> {
         let sinks = sinks::build(&options.sinks)?;
         let jobs = jobs(&options.scrapes, options.collector.resolution)?;
         let clock: Arc<dyn Clock> = Arc::clone(&options.store.clock);
@@ -282,8 +306,7 @@ impl App {
         let commit = crate::cli::COMMIT;
         registry.set(&BUILD_INFO, &[("version", crate::cli::VERSION), ("commit", commit)], 1.0);
 
-        let store = Arc::new(open(options.data_dir.clone(), options.store).await?);
-        report_opening(store.open_report());
+        let store = store.await?;
         let rules = Rules { resolution: options.collector.resolution };
         let live = Arc::new(Live::new(rules));
         let reader = Arc::clone(&store);
@@ -799,31 +822,7 @@ pub async fn serve(config: &Config, stop: CancellationToken) -> Result<(), AppEr
             if config.remote_write { " and write some" } else { "" }
         );
     }
-    let mut router = api::router(ApiState {
-        storage: Arc::clone(&app.store) as _,
-        live: Arc::clone(&app.live),
-        cluster: Arc::clone(&app.cluster),
-        clock: Arc::clone(&app.clock),
-        registry: Arc::clone(&app.registry),
-        options: ApiOptions {
-            disable_export: config.disable_export,
-            profiling: config.profiling,
-            resolution: config.resolution,
-            is_collecting: app.collector.is_some(),
-            ..ApiOptions::default()
-        },
-    });
-    api::remote_write::add_readiness(&mut router, Arc::clone(&app.intake));
-    if config.remote_write {
-        api::remote_write::add_receiver(
-            &mut router,
-            Arc::clone(&app.intake),
-            Arc::clone(&app.metadata),
-            Arc::clone(&app.registry),
-            Arc::clone(&app.clock),
-        );
-    }
-    api::prometheus::add_routes(&mut router, prometheus(config, &app));
+    let router = router(config, &app);
     let closing = stop.clone().cancelled_owned();
     let limits = ServerOptions { shutdown_timeout: HTTP_STOP_MAX, ..ServerOptions::default() };
     let (router, scheme) = (Arc::new(router), if main.tls.is_some() { "https" } else { "http" });
@@ -875,6 +874,36 @@ async fn protections(
     Ok((main, secure))
 }
 
+/// The routes of all APIs that a server of this configuration has.
+pub fn router(config: &Config, app: &App) -> Router {
+    let mut router = api::router(ApiState {
+        storage: Arc::clone(&app.store) as _,
+        live: Arc::clone(&app.live),
+        cluster: Arc::clone(&app.cluster),
+        clock: Arc::clone(&app.clock),
+        registry: Arc::clone(&app.registry),
+        options: ApiOptions {
+            disable_export: config.disable_export,
+            profiling: config.profiling,
+            resolution: config.resolution,
+            is_collecting: app.collector.is_some(),
+            ..ApiOptions::default()
+        },
+    });
+    api::remote_write::add_readiness(&mut router, Arc::clone(&app.intake));
+    if config.remote_write {
+        api::remote_write::add_receiver(
+            &mut router,
+            Arc::clone(&app.intake),
+            Arc::clone(&app.metadata),
+            Arc::clone(&app.registry),
+            Arc::clone(&app.clock),
+        );
+    }
+    api::prometheus::add_routes(&mut router, prometheus(config, app));
+    router
+}
+
 /// What the API of Prometheus answers from.
 fn prometheus(config: &Config, app: &App) -> PrometheusState {
     let retention = config.flags.iter().find(|(name, _)| name == "retention");
@@ -898,7 +927,11 @@ fn prometheus(config: &Config, app: &App) -> PrometheusState {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), AppError> {
+/// Listens on an address, and says on which; port 0 is any that is free.
+///
+/// # Errors
+/// [`AppError::Listen`].
+pub async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), AppError> {
     let bind = async {
         let listener = TcpListener::bind(address).await?;
         Ok((listener.local_addr()?, listener))
