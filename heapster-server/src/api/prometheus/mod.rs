@@ -11,6 +11,7 @@ mod escape;
 mod federate;
 mod params;
 mod query;
+mod reader;
 mod status;
 mod targets;
 
@@ -28,6 +29,7 @@ use http::Method;
 use self::answer::{Answer, Data, Exponential};
 use self::error::{ErrorType, Failure};
 use self::params::Form;
+pub use self::reader::read_envelope;
 use super::turns::Turns;
 use super::{CancelOnDrop, say_what_is_lacking};
 use crate::http::{Request, Response, Route, Router};
