@@ -7,6 +7,7 @@ mod csv;
 mod input;
 mod number;
 mod parquet;
+mod pending;
 mod prometheus_text;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use self::csv::{CsvReader, CsvWriter};
 use self::input::Counted;
 pub use self::input::Counter;
 pub use self::parquet::{ParquetReader, ParquetWriter};
+pub use self::pending::Pending;
 pub use self::prometheus_text::{PrometheusReader, PrometheusWriter};
 
 /// A format of files.

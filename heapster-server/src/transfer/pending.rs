@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use heapster_core::series::Row;
 use heapster_core::{Labels, MetricKind, MetricValue, Text, Timestamp, Value};
 
-use crate::transfer::Sample;
+use super::Sample;
 
 /// Samples in the order they came.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub struct Pending {
     sets: Interner<Labels>,
     columns: Interner<Text>,
     cells: Vec<Cell>,
@@ -32,6 +32,11 @@ impl Pending {
     /// How many samples wait.
     pub fn len(&self) -> usize {
         self.cells.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
     }
 
     /// Adds a sample.

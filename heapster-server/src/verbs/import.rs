@@ -9,9 +9,8 @@ use heapster_core::{Labels, TimeRange};
 use heapster_store::{ImportReport, Store, StoreOptions};
 
 use crate::cli::{UsageError, VerbCall};
-use crate::transfer::{self, Counter, Format, Input, ReadError, ReadOptions, Sample};
+use crate::transfer::{self, Counter, Format, Input, Pending, ReadError, ReadOptions, Sample};
 
-use super::pending::Pending;
 use super::progress::{Progress, short_time};
 use super::{Outcome, VerbError, close, dir, moment, now, tell};
 

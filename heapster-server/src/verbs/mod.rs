@@ -9,7 +9,6 @@ mod error;
 mod export;
 mod import;
 mod output;
-mod pending;
 mod progress;
 mod query;
 mod selector;

@@ -28,6 +28,13 @@ pub struct SelectorError {
     column: usize,
 }
 
+impl SelectorError {
+    /// Characters in front of what is wrong.
+    pub fn column(&self) -> usize {
+        self.column
+    }
+}
+
 /// Reads a selector.
 ///
 /// # Errors
