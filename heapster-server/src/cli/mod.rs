@@ -16,7 +16,7 @@ pub use flags::{FLAGS, Flag, Group};
 pub use help::{help, help_of, page, verbs_page};
 pub use parser::{Arguments, UsageError, Values, Word, parse};
 pub use secure::{Access, Protection, SecurePort};
-pub use value::Kind;
+pub use value::{Kind, read_moment};
 pub use verbs::{VERBS, Verb};
 
 /// What a command line asks for.

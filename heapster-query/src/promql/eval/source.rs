@@ -9,7 +9,7 @@ use heapster_core::{Labels, Matcher, MetricKind, Text, TimeRange, Timestamp};
 
 use super::super::key::{Key, NAME};
 use super::super::plan::Select;
-use super::super::vocabulary::View;
+use super::super::vocabulary::{View, is_underscored};
 use super::Evaluator;
 use crate::error::QueryError;
 
@@ -186,15 +186,4 @@ impl Finder<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a name is written `asked` when all but letters, digits and colons become `_`.
-fn is_underscored(name: &str, asked: &str) -> bool {
-    let is_kept = |byte: u8| byte.is_ascii_alphanumeric() || byte == b':';
-    name != asked
-        && name.len() == asked.len()
-        && name
-            .bytes()
-            .zip(asked.bytes())
-            .all(|(own, other)| own == other || (other == b'_' && !is_kept(own)))
 }

@@ -151,6 +151,17 @@ fn renamed(matcher: &Matcher, name: &Text) -> Option<Matcher> {
     }
 }
 
+/// Whether a name is written `asked` when all but letters, digits and colons become `_`.
+pub fn is_underscored(name: &str, asked: &str) -> bool {
+    let is_kept = |byte: u8| byte.is_ascii_alphanumeric() || byte == b':';
+    name != asked
+        && name.len() == asked.len()
+        && name
+            .bytes()
+            .zip(asked.bytes())
+            .all(|(own, other)| own == other || (other == b'_' && !is_kept(own)))
+}
+
 /// The condition that selects sets of plain metrics.
 pub(super) fn plain_only() -> Matcher {
     Matcher::equal(label_key::LABELED, "")
