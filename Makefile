@@ -36,12 +36,24 @@ build: setup ## Build everything
 	$(CARGO) build --workspace --all-targets --locked
 
 .PHONY: test
-test: test-setup fmt-check clippy unit doc deny ## Everything a change must pass
+test: test-setup fmt-check clippy unit doc deny python ## Everything a change must pass
 	@echo "all checks passed"
 
 .PHONY: unit
 unit: ## Unit, integration, property, golden and documentation tests
 	$(CARGO) test --workspace --locked
+
+.PHONY: python
+python: ## The Python package: its wheel in a fresh virtual environment, and its tests there
+	scripts/test-python
+
+.PHONY: wheel
+wheel: setup $(TOOLS)/maturin/bin/maturin ## The Python package as a wheel for this machine, in target/wheels
+	$(TOOLS)/maturin/bin/maturin build --release --locked -m heapster-py/Cargo.toml --out target/wheels
+
+$(TOOLS)/maturin/bin/maturin:
+	python3 -m venv $(TOOLS)/maturin
+	$(TOOLS)/maturin/bin/pip install --quiet "$$(sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' heapster-py/pyproject.toml)"
 
 .PHONY: fmt-check
 fmt-check: ## Formatting is rustfmt's

@@ -1,0 +1,43 @@
+//! The Arrow C interface: how tables leave to other libraries and come from them, without copies.
+//!
+//! The only place of this crate that is not safe code: what a capsule points to is known by the
+//! protocol alone.
+#![expect(unsafe_code, reason = "a capsule is a pointer whose type only the protocol knows")]
+
+use arrow_array::ffi::FFI_ArrowSchema;
+use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
+use arrow_array::{RecordBatch, RecordBatchIterator};
+use arrow_schema::Schema;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use crate::error;
+
+/// A stream of one batch. Whoever takes it releases it; else the capsule does.
+pub fn export(py: Python<'_>, batch: RecordBatch) -> PyResult<Bound<'_, PyCapsule>> {
+    let schema = batch.schema();
+    let reader = RecordBatchIterator::new([Ok(batch)], schema);
+    let stream = FFI_ArrowArrayStream::new(Box::new(reader));
+    PyCapsule::new_with_value(py, stream, c"arrow_array_stream")
+}
+
+/// A schema.
+pub fn export_schema<'py>(py: Python<'py>, schema: &Schema) -> PyResult<Bound<'py, PyCapsule>> {
+    let schema = FFI_ArrowSchema::try_from(schema);
+    let schema = schema.map_err(|error| error::of_argument(error.to_string()))?;
+    PyCapsule::new_with_value(py, schema, c"arrow_schema")
+}
+
+/// The stream of an object that has one.
+pub fn import(frame: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamReader> {
+    let capsule = frame.call_method0("__arrow_c_stream__")?;
+    let capsule = capsule.cast_into::<PyCapsule>().map_err(|_| {
+        PyTypeError::new_err("__arrow_c_stream__ of the frame does not return a capsule")
+    })?;
+    let stream = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
+    // SAFETY: a capsule of this name points to an ArrowArrayStream, says the Arrow PyCapsule
+    // interface. The stream is moved out, and what stays in the capsule is marked as released.
+    let reader = unsafe { RecordBatchStreamReader::from_raw(stream.as_ptr().cast()) };
+    reader.map_err(|error| error::of_argument(format!("the frame cannot be read: {error}")))
+}

@@ -1,0 +1,411 @@
+//! [`Frame`]: series with their samples, and the tables that can be made of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
+use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
+use heapster_core::storage::{Samples, Values};
+use heapster_core::{Labels, Text, Timestamp, Value, key};
+use heapster_query::promql::QueryValue;
+use pyo3::prelude::*;
+
+use crate::table::{Table, labels};
+
+/// The label by which PromQL calls the name of a metric.
+const NAME: &str = "__name__";
+
+/// What identifies a series.
+#[derive(Debug)]
+pub struct Series {
+    /// Absent when an expression took it away.
+    metric: Option<Text>,
+    /// All other labels.
+    labels: Labels,
+}
+
+/// Series, one after the other, with their samples in the order of time.
+///
+/// Values stay as they are, integers and floats side by side, until a table is made of them.
+#[pyclass(frozen, module = "heapster._heapster")]
+pub struct Frame {
+    series: Vec<Series>,
+    /// Where the samples of each series end.
+    ends: Vec<usize>,
+    times: TimestampMillisecondArray,
+    /// 64 bits for each value.
+    bits: Buffer,
+    /// Which of them are integers.
+    kinds: Kinds,
+}
+
+/// Whether values are integers, as runs: the end of each, and what it is.
+#[derive(Debug, Default)]
+struct Kinds(Vec<(usize, bool)>);
+
+impl Kinds {
+    fn push(&mut self, end: usize, is_int: bool) {
+        match self.0.last_mut() {
+            Some((last, kind)) if *kind == is_int => *last = end,
+            _ => self.0.push((end, is_int)),
+        }
+    }
+
+    /// The runs within a range.
+    fn within(&self, rows: Range<usize>) -> impl Iterator<Item = (Range<usize>, bool)> + '_ {
+        let from = self.0.partition_point(|(end, _)| *end <= rows.start);
+        let mut start = rows.start;
+        self.0[from..].iter().map_while(move |(end, is_int)| {
+            let run = start..(*end).min(rows.end);
+            start = run.end;
+            (!run.is_empty()).then_some((run, *is_int))
+        })
+    }
+
+    /// Whether all within a range are integers, or none is; `None` when some are.
+    fn only(&self, rows: Range<usize>) -> Option<bool> {
+        let mut runs = self.within(rows);
+        let first = runs.next().is_some_and(|(_, is_int)| is_int);
+        runs.next().is_none().then_some(first)
+    }
+}
+
+/// Takes series after series.
+#[derive(Default)]
+pub struct FrameBuilder {
+    series: Vec<Series>,
+    ends: Vec<usize>,
+    times: Vec<i64>,
+    bits: Vec<u64>,
+    kinds: Kinds,
+}
+
+impl FrameBuilder {
+    /// Begins a series of a stored set.
+    pub fn begin(&mut self, metric: &Text, labels: &Labels) {
+        let mut labels = labels.clone();
+        labels.remove(key::LABELED);
+        self.series.push(Series { metric: Some(metric.clone()), labels });
+        self.ends.push(self.times.len());
+    }
+
+    /// Begins a series whose name is among its labels.
+    fn begin_named(&mut self, mut labels: Labels) {
+        let metric = labels.remove(NAME);
+        self.series.push(Series { metric, labels });
+        self.ends.push(self.times.len());
+    }
+
+    /// Adds samples to the series that was begun last.
+    pub fn extend(&mut self, samples: &Samples) {
+        self.times.extend(samples.timestamps.iter().map(|at| at.as_millis()));
+        match &samples.values {
+            Values::Ints(ints) => {
+                self.bits.extend(ints.iter().map(|int| int.cast_unsigned()));
+                self.kinds.push(self.bits.len(), true);
+            }
+            Values::Floats(floats) => {
+                self.bits.extend(floats.iter().map(|float| float.to_bits()));
+                self.kinds.push(self.bits.len(), false);
+            }
+            Values::Mixed(values) => values.iter().for_each(|value| self.push_value(*value)),
+        }
+        self.close();
+    }
+
+    /// Adds a sample to the series that was begun last.
+    pub fn push(&mut self, at: Timestamp, value: Value) {
+        self.times.push(at.as_millis());
+        self.push_value(value);
+        self.close();
+    }
+
+    fn push_value(&mut self, value: Value) {
+        let (bits, is_int) = match value {
+            Value::Int(int) => (int.cast_unsigned(), true),
+            Value::Float(float) => (float.to_bits(), false),
+        };
+        self.bits.push(bits);
+        self.kinds.push(self.bits.len(), is_int);
+    }
+
+    fn close(&mut self) {
+        if let Some(end) = self.ends.last_mut() {
+            *end = self.times.len();
+        }
+    }
+
+    /// Takes the series that was begun last back when it has no samples.
+    pub fn end(&mut self) {
+        let start = self.ends.len().checked_sub(2).map_or(0, |before| self.ends[before]);
+        if self.ends.last() == Some(&start) {
+            self.ends.pop();
+            self.series.pop();
+        }
+    }
+
+    pub fn finish(mut self) -> Frame {
+        self.times.shrink_to_fit();
+        self.bits.shrink_to_fit();
+        let times = TimestampMillisecondArray::from(self.times).with_timezone("UTC");
+        let bits = Buffer::from_vec(self.bits);
+        Frame { series: self.series, ends: self.ends, times, bits, kinds: self.kinds }
+    }
+}
+
+impl Frame {
+    /// The result of a query; `at` is the time of one without times. Of a text there are no series.
+    pub fn of_query(value: QueryValue, at: Timestamp) -> Self {
+        let mut builder = FrameBuilder::default();
+        match value {
+            QueryValue::Text(_) => {}
+            QueryValue::Scalar(value) => {
+                builder.begin_named(Labels::new());
+                builder.push(at, Value::Float(value));
+            }
+            QueryValue::Vector(elements) => {
+                for element in elements {
+                    builder.begin_named(element.labels);
+                    builder.push(at, Value::Float(element.value));
+                }
+            }
+            QueryValue::Matrix(series) => {
+                let samples = series.iter().map(|one| one.points.len()).sum();
+                builder.times.reserve_exact(samples);
+                builder.bits.reserve_exact(samples);
+                for one in series {
+                    builder.begin_named(one.labels);
+                    builder.times.extend(one.points.iter().map(|(at, _)| at.as_millis()));
+                    builder.bits.extend(one.points.iter().map(|(_, value)| value.to_bits()));
+                    builder.kinds.push(builder.bits.len(), false);
+                    builder.close();
+                }
+            }
+        }
+        builder.finish()
+    }
+
+    fn rows(&self, series: usize) -> Range<usize> {
+        let start = series.checked_sub(1).map_or(0, |before| self.ends[before]);
+        start..self.ends[series]
+    }
+
+    fn ints(&self) -> ScalarBuffer<i64> {
+        self.bits.clone().into()
+    }
+
+    fn floats(&self) -> ScalarBuffer<f64> {
+        self.bits.clone().into()
+    }
+
+    /// Values of all rows as a column, and the integers among them when floats cannot hold them all.
+    fn values(&self) -> (ArrayRef, Option<ArrayRef>) {
+        let all = 0..self.times.values().len();
+        match self.kinds.only(all.clone()) {
+            Some(true) => (Arc::new(Int64Array::new(self.ints(), None)), None),
+            Some(false) => (Arc::new(Float64Array::new(self.floats(), None)), None),
+            None => {
+                let (mut floats, ints) = (self.floats().to_vec(), self.ints());
+                let (mut is_exact, mut is_int) = (true, vec![false; all.len()]);
+                for (run, _) in self.kinds.within(all).filter(|(_, is_int)| *is_int) {
+                    is_int[run.clone()].fill(true);
+                    for row in run {
+                        floats[row] = ints[row] as f64;
+                        is_exact &=
+                            Value::Float(floats[row]).numeric_cmp(Value::Int(ints[row])).is_eq();
+                    }
+                }
+                let ints = Int64Array::new(ints, Some(NullBuffer::from(is_int)));
+                let floats: ArrayRef = Arc::new(Float64Array::from(floats));
+                (floats, (!is_exact).then(|| Arc::new(ints) as ArrayRef))
+            }
+        }
+    }
+
+    /// A column with the text of each series, or a gap, in all its rows.
+    fn label_column<'a>(&'a self, text: impl Fn(&'a Series) -> Option<&'a str>) -> ArrayRef {
+        let (mut numbers, mut texts) = (HashMap::new(), Vec::new());
+        let mut codes: Vec<i32> = Vec::with_capacity(self.times.values().len());
+        let mut gaps = Vec::new();
+        for (index, series) in self.series.iter().enumerate() {
+            let rows = self.rows(index);
+            let code = text(series).map(|text| {
+                *numbers.entry(text).or_insert_with(|| {
+                    texts.push(text);
+                    texts.len() as i32 - 1
+                })
+            });
+            if code.is_none() {
+                gaps.push(rows.clone());
+            }
+            codes.resize(rows.end, code.unwrap_or(0));
+        }
+        let nulls = (!gaps.is_empty()).then(|| {
+            let mut is_there = vec![true; codes.len()];
+            gaps.into_iter().for_each(|gap| is_there[gap].fill(false));
+            NullBuffer::from(is_there)
+        });
+        labels(arrow_array::Int32Array::new(codes.into(), nulls), &texts)
+    }
+
+    fn label_names(&self) -> BTreeSet<&str> {
+        let names = self.series.iter().flat_map(|series| &series.labels);
+        names.map(|label| label.name.as_str()).collect()
+    }
+
+    /// The times of a table with a column for each series, and for each series the row of each of
+    /// its samples; `None` when its samples are in all rows.
+    fn grid(&self) -> (Vec<i64>, Vec<Option<Vec<usize>>>) {
+        let times = self.times.values();
+        let of = |series: usize| &times[self.rows(series)];
+        let is_shared = (1..self.series.len()).all(|series| of(series) == of(0));
+        let all: Vec<i64> = match self.series.is_empty() {
+            true => Vec::new(),
+            false if is_shared => of(0).to_vec(),
+            false => times.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
+        };
+        let place = |series: usize| {
+            let own = of(series);
+            (own.len() < all.len()).then(|| {
+                let row = |at: &i64| all.binary_search(at).expect("bug: a time has no row");
+                own.iter().map(row).collect()
+            })
+        };
+        let places = (0..self.series.len()).map(place).collect();
+        (all, places)
+    }
+
+    /// The values of one series in the rows of a grid.
+    fn wide_column(&self, series: usize, rows: usize, places: Option<&[usize]>) -> ArrayRef {
+        let own = self.rows(series);
+        let (ints, floats) = (self.ints(), self.floats());
+        match self.kinds.only(own.clone()) {
+            Some(true) => {
+                let (values, gaps) = spread(&ints[own], rows, places, 0);
+                Arc::new(Int64Array::new(values.into(), gaps))
+            }
+            Some(false) => {
+                let (values, gaps) = spread(&floats[own], rows, places, 0.0);
+                Arc::new(Float64Array::new(values.into(), gaps))
+            }
+            None => {
+                let mut values = floats[own.clone()].to_vec();
+                for (run, _) in self.kinds.within(own.clone()).filter(|(_, is_int)| *is_int) {
+                    run.for_each(|row| values[row - own.start] = ints[row] as f64);
+                }
+                let (values, gaps) = spread(&values, rows, places, 0.0);
+                Arc::new(Float64Array::new(values.into(), gaps))
+            }
+        }
+    }
+}
+
+/// Values in their rows, and which rows have one.
+fn spread<T: Copy>(
+    values: &[T],
+    rows: usize,
+    places: Option<&[usize]>,
+    gap: T,
+) -> (Vec<T>, Option<NullBuffer>) {
+    let Some(places) = places else { return (values.to_vec(), None) };
+    let (mut all, mut is_there) = (vec![gap; rows], vec![false; rows]);
+    for (row, value) in places.iter().zip(values) {
+        all[*row] = *value;
+        is_there[*row] = true;
+    }
+    (all, Some(NullBuffer::from(is_there)))
+}
+
+#[pymethods]
+impl Frame {
+    /// Number of samples.
+    fn __len__(&self) -> usize {
+        self.times.values().len()
+    }
+
+    /// The labels of each series, `__name__` among them if it has a name.
+    fn series(&self) -> Vec<HashMap<&str, &str>> {
+        self.series.iter().map(|series| pairs(series).collect()).collect()
+    }
+
+    /// The course of a series in at most so many numbers: the greatest value of each stretch, but for
+    /// the last number, which is the last value.
+    fn outline(&self, series: usize, numbers: usize) -> Vec<f64> {
+        let Some(rows) = (series < self.series.len()).then(|| self.rows(series)) else {
+            return Vec::new();
+        };
+        let (ints, floats) = (self.ints(), self.floats());
+        let runs = self.kinds.within(rows.clone());
+        let values: Vec<f64> = runs
+            .flat_map(|(run, is_int)| {
+                let (ints, floats) = (&ints, &floats);
+                run.map(move |row| if is_int { ints[row] as f64 } else { floats[row] })
+            })
+            .collect();
+        let stretch = values.len().div_ceil(numbers.max(1)).max(1);
+        let mut outline: Vec<f64> = values
+            .chunks(stretch)
+            .map(|some| some.iter().copied().fold(f64::NAN, f64::max))
+            .collect();
+        if let (Some(end), Some(last)) = (outline.last_mut(), values.last()) {
+            *end = *last;
+        }
+        outline
+    }
+
+    /// A row for each sample: `time`, `metric`, a column for each label that a series has, or for
+    /// those that are named, and `value`. Where integers and floats meet, `value` is of floats, and
+    /// `value_int` has the integers if one of them is beyond what a float can hold.
+    #[pyo3(signature = (labels = None))]
+    fn long(&self, py: Python<'_>, labels: Option<Vec<String>>) -> Table {
+        py.detach(|| {
+            let mut columns: Vec<(String, ArrayRef)> =
+                vec![("time".to_owned(), Arc::new(self.times.clone()))];
+            if self.series.iter().any(|series| series.metric.is_some()) {
+                let metric = self.label_column(|series| series.metric.as_deref());
+                columns.push(("metric".to_owned(), metric));
+            }
+            let names = match &labels {
+                Some(names) => names.iter().map(String::as_str).collect(),
+                None => self.label_names(),
+            };
+            for name in names {
+                let column = self.label_column(|one| one.labels.get(name).map(Text::as_str));
+                columns.push((column_name(name), column));
+            }
+            let (values, exact) = self.values();
+            columns.push(("value".to_owned(), values));
+            columns.extend(exact.map(|ints| ("value_int".to_owned(), ints)));
+            Table::new(columns)
+        })
+    }
+
+    /// A row for each time and a column for each series, under the names given.
+    fn wide(&self, py: Python<'_>, names: Vec<String>) -> Table {
+        py.detach(|| {
+            let (all, places) = self.grid();
+            let rows = all.len();
+            let times = TimestampMillisecondArray::from(all).with_timezone("UTC");
+            let mut columns: Vec<(String, ArrayRef)> = vec![("time".to_owned(), Arc::new(times))];
+            for (series, name) in names.into_iter().enumerate() {
+                let column = self.wide_column(series, rows, places[series].as_deref());
+                columns.push((name, column));
+            }
+            Table::new(columns)
+        })
+    }
+}
+
+fn pairs(series: &Series) -> impl Iterator<Item = (&str, &str)> {
+    let name = series.metric.iter().map(|metric| (NAME, metric.as_str()));
+    name.chain(series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())))
+}
+
+/// The name of the column of a label; a few are taken.
+fn column_name(label: &str) -> String {
+    match label {
+        "time" | "metric" | "value" | "value_int" => format!("{label}_"),
+        _ => label.to_owned(),
+    }
+}

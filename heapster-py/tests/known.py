@@ -1,0 +1,23 @@
+"""A store with known contents."""
+
+from __future__ import annotations
+
+import heapster
+
+START = 1_793_534_400_000  # 2026-11-01T12:00:00Z
+MINUTE = 60_000
+GIB = 2**30
+
+
+def fill(store: heapster.Store) -> None:
+    """Two pods with six minutes of memory, which rises by a byte each minute."""
+    for minute in range(6):
+        pods = [("db-0", 2 * GIB + minute), ("web-1", GIB + minute)]
+        batch = [
+            (
+                {"type": "pod", "namespace_name": "shop", "pod_name": pod},
+                {"memory/usage": value},
+            )
+            for pod, value in pods
+        ]
+        assert store.append(batch, START + minute * MINUTE, unit="ms").accepted == 2
