@@ -21,3 +21,14 @@ def fill(store: heapster.Store) -> None:
             for pod, value in pods
         ]
         assert store.append(batch, START + minute * MINUTE, unit="ms").accepted == 2
+
+
+#: Some seconds of work on a store that is busy.
+SLOW = " + ".join(["sum(busy * 2)"] * 150)
+
+
+def make_busy(store: heapster.Store) -> None:
+    """Many series, so that a query takes long and looks often whether it is still wanted."""
+    batch = [({"n": str(number)}, {"busy": number}) for number in range(1000)]
+    for minute in range(0, 60, 4):
+        assert store.append(batch, START + minute * MINUTE, unit="ms").accepted == 1000

@@ -12,7 +12,7 @@ import pandas
 import pytest
 
 import heapster
-from known import GIB, MINUTE, START
+from known import GIB, MINUTE, SLOW, START, make_busy
 
 NOON = "2026-11-01T12:00:00Z"
 
@@ -99,10 +99,10 @@ def test_the_place_of_a_mistake_is_told(db: heapster.Store) -> None:
     assert caught.value.position == 10
 
 
-def test_a_query_that_takes_too_long_ends(db: heapster.Store) -> None:
-    slow = "sum(sum_over_time(memory_usage[1d:1s]))"
+def test_a_query_that_takes_too_long_ends(writer: heapster.Store) -> None:
+    make_busy(writer)
     with pytest.raises(TimeoutError) as caught:
-        db.query_range(slow, "2026-10-01", "2026-11-02", "10s", timeout=0.05)
+        writer.query_range(SLOW, NOON, "2026-11-01T13:00:00Z", "1s", timeout=0.05)
     assert isinstance(caught.value, heapster.errors.QueryTimeoutError)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import abc
 import datetime as dt
 from types import TracebackType
-from typing import Mapping, Self, Sequence, Union
+from typing import TYPE_CHECKING, Mapping, Self, Sequence, Union
 
 from . import _heapster, _times, _units
 from ._result import Result
 from ._times import Duration, Moment
 from .errors import QueryError
+
+if TYPE_CHECKING:
+    #: Type, series, text if it is one, warnings.
+    Answer = tuple[str, _heapster.Frame, str | None, list[str]]
 
 #: A selector in PromQL's form, or labels with their values, ``__name__`` for the metric.
 Matchers = Union[str, Mapping[str, str]]
@@ -276,12 +280,12 @@ class Database(abc.ABC):
     # What the two kinds do each in their way. Times are milliseconds since the epoch.
 
     @abc.abstractmethod
-    def _instant(self, expression: str, at: int, timeout: dt.timedelta | None) -> _heapster.Answer: ...
+    def _instant(self, expression: str, at: int, timeout: dt.timedelta | None) -> Answer: ...
 
     @abc.abstractmethod
     def _range(
         self, expression: str, start: int, end: int, step: dt.timedelta, timeout: dt.timedelta | None
-    ) -> _heapster.Answer: ...
+    ) -> Answer: ...
 
     @abc.abstractmethod
     def _select(self, selector: str, start: int, end: int) -> tuple[_heapster.Frame, list[str]]: ...
@@ -312,7 +316,7 @@ def _timeout(timeout: Duration | None) -> dt.timedelta | None:
     return None if timeout is None else _times.duration(timeout, "timeout")
 
 
-def _answered(answer: _heapster.Answer, expression: str) -> Result:
+def _answered(answer: Answer, expression: str) -> Result:
     kind, frame, text, warnings = answer
     result = Result(kind, frame=frame, text=text, warnings=warnings)
     if not result.unit:

@@ -5,8 +5,29 @@ from typing import Any, Sequence, final
 
 VERSION: str
 
+__all__ = [
+    "VERSION",
+    "Collector",
+    "Frame",
+    "Report",
+    "Server",
+    "Store",
+    "Stream",
+    "Table",
+    "buckets_of",
+    "describe",
+    "entities_of",
+    "main",
+    "metrics_of",
+    "parse_duration",
+    "parse_time",
+    "print_time",
+    "read_answer",
+    "unit_of",
+]
+
 #: Type, series, text if it is one, warnings.
-Answer = tuple[str, "Frame", str | None, list[str]]
+_Answer = tuple[str, "Frame", str | None, list[str]]
 
 @final
 class Store:
@@ -17,10 +38,10 @@ class Store:
     def refresh(self) -> tuple[int, int, int, int]: ...
     def close(self) -> None: ...
     def bounds(self) -> tuple[int, int] | None: ...
-    def instant(self, expr: str, at: int, timeout: dt.timedelta | None) -> Answer: ...
+    def instant(self, expr: str, at: int, timeout: dt.timedelta | None) -> _Answer: ...
     def range(
         self, expr: str, start: int, end: int, step: dt.timedelta, timeout: dt.timedelta | None
-    ) -> Answer: ...
+    ) -> _Answer: ...
     def select(self, selector: str, start: int, end: int) -> tuple[Frame, list[str]]: ...
     def historical(
         self,
@@ -113,5 +134,5 @@ def entities_of(all: Sequence[Sequence[tuple[str, str]]]) -> Table: ...
 def buckets_of(
     times: Sequence[int], columns: Sequence[tuple[str, Sequence[float | int | None]]]
 ) -> Table: ...
-def read_answer(body: bytes, at: int) -> Answer | None: ...
+def read_answer(body: bytes, at: int) -> _Answer | None: ...
 def main(arguments: Sequence[str]) -> int: ...

@@ -9,11 +9,14 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from . import _heapster, _times
 from ._database import Database
 from .errors import ClosedError, QueryError, QueryTimeoutError, ServerError
+
+if TYPE_CHECKING:
+    from ._database import Answer
 
 #: How long a server may take to answer what is not a query with a time-out of its own.
 _PATIENCE = 60.0
@@ -58,13 +61,13 @@ class Remote(Database):
 
     # What Database asks.
 
-    def _instant(self, expression: str, at: int, timeout: dt.timedelta | None) -> _heapster.Answer:
+    def _instant(self, expression: str, at: int, timeout: dt.timedelta | None) -> Answer:
         form = {"query": expression, "time": _seconds(at)}
         return self._ask("query", form, at, timeout)
 
     def _range(
         self, expression: str, start: int, end: int, step: dt.timedelta, timeout: dt.timedelta | None
-    ) -> _heapster.Answer:
+    ) -> Answer:
         form = {
             "query": expression,
             "start": _seconds(start),
@@ -120,7 +123,7 @@ class Remote(Database):
 
     def _ask(
         self, path: str, form: dict[str, str], at: int, timeout: dt.timedelta | None
-    ) -> _heapster.Answer:
+    ) -> Answer:
         patience = None
         if timeout is not None:
             form["timeout"] = repr(timeout.total_seconds())

@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import os
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence
 
 from . import _frames, _heapster, _times
 from ._database import Database
-from ._result import _need
 from ._times import Duration, Moment
 from .errors import QueryError
+
+if TYPE_CHECKING:
+    from ._database import Answer
 
 #: Why samples are refused, in words.
 _REASONS = {
@@ -260,12 +262,12 @@ class Store(Database):
 
     # What Database asks.
 
-    def _instant(self, expression: str, at: int, timeout: dt.timedelta | None) -> _heapster.Answer:
+    def _instant(self, expression: str, at: int, timeout: dt.timedelta | None) -> Answer:
         return self._native.instant(expression, at, timeout)
 
     def _range(
         self, expression: str, start: int, end: int, step: dt.timedelta, timeout: dt.timedelta | None
-    ) -> _heapster.Answer:
+    ) -> Answer:
         return self._native.range(expression, start, end, step, timeout)
 
     def _select(self, selector: str, start: int, end: int) -> tuple[_heapster.Frame, list[str]]:
