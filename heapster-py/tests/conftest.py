@@ -14,7 +14,7 @@ from known import fill
 @pytest.fixture
 def path(tmp_path: pathlib.Path) -> pathlib.Path:
     """The directory of a store with the two pods."""
-    path = tmp_path / "store"
+    path = tmp_path / "known"
     with heapster.open(path, "rw") as store:
         fill(store)
     return path

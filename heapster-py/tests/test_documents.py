@@ -26,7 +26,7 @@ def run_examples(test: doctest.DocTest) -> None:
     """Runs the examples of one place, and tells the first that is not as it says."""
     told: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    runner.run(test, out=told.append)
+    runner.run(test, out=told.append, clear_globs=False)
     assert runner.summarize(verbose=False).failed == 0, "".join(told)
 
 
@@ -34,7 +34,7 @@ def run_examples(test: doctest.DocTest) -> None:
 def test_docstrings_are_true(name: str, path: pathlib.Path, tmp_path: pathlib.Path) -> None:
     module = importlib.import_module(name)
     tests = [test for test in doctest.DocTestFinder().find(module) if test.examples]
-    with heapster.open(tmp_path / "served", "rw") as served, heapster.open(path) as db:
+    with heapster.open(tmp_path / "behind a server", "rw") as served, heapster.open(path) as db:
         fill(served)
         with heapster.serve(served, port=0) as server:
             for test in tests:
@@ -92,8 +92,9 @@ def test_the_lines_of_a_page_run_as_printed(
             for block in blocks:
                 block = block.replace("http://127.0.0.1:8082", server.url)
                 if ">>>" in block:
-                    parser = doctest.DocTestParser()
-                    run_examples(parser.get_doctest(block, names, page, page, 0))
+                    test = doctest.DocTestParser().get_doctest(block, names, page, page, 0)
+                    run_examples(test)
+                    names.update(test.globs)
                 else:
                     exec(compile(block, page, "exec"), names)
     if page == "README.md":
