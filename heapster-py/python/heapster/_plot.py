@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from . import _units
@@ -33,6 +34,8 @@ def draw(
     is_moment = result.kind in ("vector", "scalar")
     values_axis = ax.xaxis if is_moment else ax.yaxis
     total = _bars(ax, result, by, style) if is_moment else _lines(ax, result, by, style)
+    if name.startswith("bytes"):
+        values_axis.set_major_locator(_binary_locator())
     values_axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: write(value)))
     values_axis.set_label_text(name)
     notes = [title] if title else []
@@ -40,6 +43,26 @@ def draw(
         notes.append(f"{_SERIES_MAX} of {total:,} series")
     ax.set_title(", ".join(notes))
     return ax
+
+
+def _binary_locator() -> Any:
+    """Places for numbers on an axis of bytes: multiples of a power of two."""
+    from matplotlib import ticker
+
+    class Binary(ticker.Locator):
+        def __call__(self) -> list[float]:
+            axis: Any = self.axis
+            return self.tick_values(*axis.get_view_interval())
+
+        def tick_values(self, vmin: float, vmax: float) -> list[float]:
+            low, high = sorted((vmin, vmax))
+            if not high > low:
+                return [low]
+            step = 2.0 ** math.ceil(math.log2((high - low) / 6))
+            first, last = math.ceil(low / step), math.floor(high / step)
+            return [number * step for number in range(first, last + 1)]
+
+    return Binary()
 
 
 def _lines(ax: Any, result: Result, by: str | Sequence[str] | None, style: dict[str, Any]) -> int:
