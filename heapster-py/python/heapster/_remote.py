@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _PATIENCE = 60.0
 #: How much longer than the query the whole request may take.
 _GRACE = 5.0
+#: What the historical API calls aggregations in its answers, where it is something else.
+_KEYS = {"max": "maximum", "min": "minimum"}
 #: How far ahead of the clock samples may be, in milliseconds.
 _AHEAD = 600_000
 
@@ -236,7 +238,10 @@ def _table_of_buckets(
         if name == "count":
             return int(bucket["count"])
         percent, _, is_percentile = name.partition("-")
-        found = bucket.get("percentiles", {}).get(percent) if is_percentile else bucket.get(name)
+        if is_percentile:
+            found = bucket.get("percentiles", {}).get(percent)
+        else:
+            found = bucket.get(_KEYS.get(name, name))
         # An integer or a float, each under a name of its own.
         return None if found is None else next(iter(found.values()))
 
