@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use heapster_core::{DataBatch, Text};
+use heapster_core::{DataBatch, Text, Timestamp};
 use heapster_server::targets::TargetRegistry;
 use heapster_server::telemetry::Registry;
 use pyo3::prelude::*;
@@ -72,7 +72,7 @@ impl Collector {
             for target in targets.active {
                 let status = target.status();
                 if !status.last_error.is_empty() {
-                    let at = status.last_scrape.map_or(0, |at| at.as_millis());
+                    let at = status.last_scrape.map_or(0, Timestamp::as_millis);
                     lines.push((at, "error", format!("{}: {}", target.url, status.last_error)));
                 }
             }

@@ -29,7 +29,7 @@ pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Cancel) -> T + Send) -> P
                 match waiting.recv_timeout(POLL) {
                     Ok(result) => return result,
                     Err(RecvTimeoutError::Timeout) => {
-                        if let Err(error) = Python::attach(|py| py.check_signals()) {
+                        if let Err(error) = check_signals() {
                             cancel.cancel();
                             interrupted.get_or_insert(error);
                         }
@@ -46,4 +46,9 @@ pub fn run<T: Send>(py: Python<'_>, work: impl FnOnce(&Cancel) -> T + Send) -> P
         Some(error) => Err(error),
         None => Ok(result),
     }
+}
+
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method has one lifetime only")]
+fn check_signals() -> PyResult<()> {
+    Python::attach(|py| py.check_signals())
 }

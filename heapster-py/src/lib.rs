@@ -2,11 +2,12 @@
 //!
 //! Thin: it turns arguments into those of the other crates and answers into columns. What a user sees
 //! is written in Python around it (`heapster-py/python/heapster`), and so are its names, defaults and
-//! explanations. Everything that takes time runs without the interpreter's lock ([`interrupt`]).
+//! explanations. Everything that takes time runs without the interpreter's lock (`interrupt`).
 //!
 //! # Reading order
 //! `store`, `question`, `frame`, `table`, `append`, `collector`, `server`, `error`.
 #![deny(unsafe_code)]
+#![expect(clippy::needless_pass_by_value, reason = "what comes from Python is made for the call")]
 
 mod append;
 mod arrow_stream;
