@@ -13,7 +13,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use heapster_core::catalogue::find;
 use heapster_core::{Labels, MetricKind, MetricValue, Text, Timestamp, Value};
 use heapster_query::Cancel;
-use heapster_server::transfer::{Pending, Sample};
+use heapster_server::transfer::{Pending, Repeated, Sample};
 use heapster_store::{Ack, Import, RejectedCounts, Store};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -473,15 +473,19 @@ impl<'a> Intake<'a> {
     }
 
     fn flush(&mut self) -> Result<(), Broken> {
-        self.pending.drain(|at, rows| self.store.push_rows(at, rows)).map_err(Broken::Store)
+        let drained = self.pending.drain(|at, rows| self.store.push_rows(at, rows));
+        let Repeated { duplicate, replaced } = drained.map_err(Broken::Store)?;
+        self.report.duplicate += duplicate;
+        self.report.replaced += replaced;
+        Ok(())
     }
 
     fn finish(mut self) -> Result<Report, Broken> {
         self.flush()?;
         let imported = self.store.finish().map_err(Broken::Store)?;
         self.report.accepted = imported.accepted;
-        self.report.duplicate = imported.duplicate;
-        self.report.replaced = imported.replaced;
+        self.report.duplicate += imported.duplicate;
+        self.report.replaced += imported.replaced;
         self.report.refuse_all(&imported.rejected);
         Ok(self.report)
     }

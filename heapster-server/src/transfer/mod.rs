@@ -25,7 +25,7 @@ pub use self::csv::{CsvReader, CsvWriter};
 use self::input::Counted;
 pub use self::input::Counter;
 pub use self::parquet::{ParquetReader, ParquetWriter};
-pub use self::pending::Pending;
+pub use self::pending::{Pending, Repeated};
 pub use self::prometheus_text::{PrometheusReader, PrometheusWriter};
 
 /// A format of files.

@@ -18,6 +18,15 @@ pub struct Pending {
     cells: Vec<Cell>,
 }
 
+/// Samples for which a later one of the same series and time counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeated {
+    /// Those with the same bits as the next one.
+    pub duplicate: u64,
+    /// Those with other bits.
+    pub replaced: u64,
+}
+
 /// A sample by numbers of set and column.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
@@ -47,21 +56,29 @@ impl Pending {
     }
 
     /// Gives all rows of each time, in the order of time, and forgets them. Of two samples of one
-    /// series and time the later one counts.
+    /// series and time the later one counts; how many do not is what it returns.
     ///
     /// # Errors
     /// The first one of `take`.
     pub fn drain<E>(
         &mut self,
         mut take: impl FnMut(Timestamp, &[Row]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<Repeated, E> {
+        let mut repeated = Repeated::default();
         self.cells.sort_by_key(|cell| (cell.at, cell.set, cell.column));
         let mut rows = Vec::new();
         for of_time in self.cells.chunk_by(|a, b| a.at == b.at) {
             rows.clear();
             for of_set in of_time.chunk_by(|a, b| a.set == b.set) {
                 let of_columns = of_set.chunk_by(|a, b| a.column == b.column);
-                let newest = of_columns.filter_map(<[Cell]>::last).map(|cell| {
+                let newest = of_columns.map(|cells| {
+                    for pair in cells.windows(2) {
+                        match pair[0].value == pair[1].value {
+                            true => repeated.duplicate += 1,
+                            false => repeated.replaced += 1,
+                        }
+                    }
+                    let cell = &cells[cells.len() - 1];
                     let metric = MetricValue { value: cell.value, kind: cell.kind };
                     (self.columns.get(cell.column).clone(), metric)
                 });
@@ -71,7 +88,7 @@ impl Pending {
             take(of_time[0].at, &rows)?;
         }
         *self = Self::default();
-        Ok(())
+        Ok(repeated)
     }
 }
 
@@ -131,6 +148,7 @@ mod tests {
             ("b", "x", 1, 3),
             ("a", "y", 1, 4),
             ("a", "x", 1, 5),
+            ("a", "x", 1, 5),
         ] {
             add(pod, metric, at, value);
         }
@@ -144,7 +162,7 @@ mod tests {
             }));
             Ok::<_, Infallible>(())
         });
-        assert_eq!(drained, Ok(()));
+        assert_eq!(drained, Ok(Repeated { duplicate: 1, replaced: 1 }));
         assert_eq!(seen, ["1 a x=5 y=4", "1 b x=3", "2 a x=1"]);
         assert_eq!(pending.len(), 0);
     }

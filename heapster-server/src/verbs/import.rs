@@ -9,7 +9,9 @@ use heapster_core::{Labels, TimeRange};
 use heapster_store::{ImportReport, Store, StoreOptions};
 
 use crate::cli::{UsageError, VerbCall};
-use crate::transfer::{self, Counter, Format, Input, Pending, ReadError, ReadOptions, Sample};
+use crate::transfer::{
+    self, Counter, Format, Input, Pending, ReadError, ReadOptions, Repeated, Sample,
+};
 
 use super::progress::{Progress, short_time};
 use super::{Outcome, VerbError, close, dir, moment, now, tell};
@@ -86,6 +88,7 @@ pub(super) fn run(call: &VerbCall) -> Result<Outcome, VerbError> {
         options: &options,
         progress: Progress::new("import", "samples", options.progress),
         pending: Pending::default(),
+        repeated: Repeated::default(),
         range: None,
         bad_lines: 0,
     };
@@ -146,6 +149,8 @@ struct Import<'a> {
     options: &'a Options,
     progress: Progress,
     pending: Pending,
+    /// Samples that the store never saw, since a later one of the files counts.
+    repeated: Repeated,
     /// Times of the samples seen.
     range: Option<TimeRange>,
     bad_lines: u64,
@@ -199,9 +204,12 @@ impl Import<'_> {
 
     /// Hands what is pending to the store.
     fn flush(&mut self) -> Result<(), VerbError> {
-        self.pending
-            .drain(|at, rows| self.store.push_rows(at, rows))
-            .map_err(|source| VerbError::Store { what: APPEND, source })
+        let drained = self.pending.drain(|at, rows| self.store.push_rows(at, rows));
+        let Repeated { duplicate, replaced } =
+            drained.map_err(|source| VerbError::Store { what: APPEND, source })?;
+        self.repeated.duplicate += duplicate;
+        self.repeated.replaced += replaced;
+        Ok(())
     }
 
     fn summarize(&self, report: &ImportReport) {
@@ -216,8 +224,14 @@ impl Import<'_> {
             }
         }
         for (count, what) in [
-            (report.duplicate, "samples were in the files more than once"),
-            (report.replaced, "samples were replaced by a later one of the same time"),
+            (
+                report.duplicate + self.repeated.duplicate,
+                "samples were in the files more than once",
+            ),
+            (
+                report.replaced + self.repeated.replaced,
+                "samples were replaced by a later one of the same time",
+            ),
             (self.bad_lines, "bad lines were left out"),
         ] {
             if count > 0 {
