@@ -73,6 +73,31 @@ pub struct MetricDescriptor {
     pub labels: &'static [&'static str],
 }
 
+impl MetricDescriptor {
+    /// The unit of the values: [`Self::unit`], or what the description says where the schema of the
+    /// original has none.
+    pub fn unit_of_values(&self) -> &'static str {
+        match self.name {
+            metric::CPU_USAGE_RATE
+            | metric::CPU_REQUEST
+            | metric::CPU_LIMIT
+            | metric::CPU_NODE_CAPACITY
+            | metric::CPU_NODE_ALLOCATABLE => Unit::Millicores.as_str(),
+            metric::NETWORK_RX_RATE
+            | metric::NETWORK_TX_RATE
+            | metric::DISK_IO_READ_BYTES_RATE
+            | metric::DISK_IO_WRITE_BYTES_RATE => "bytes/s",
+            metric::CPU_NODE_UTILIZATION
+            | metric::CPU_NODE_RESERVATION
+            | metric::MEMORY_NODE_UTILIZATION
+            | metric::MEMORY_NODE_RESERVATION
+            | metric::EPHEMERAL_STORAGE_NODE_UTILIZATION
+            | metric::EPHEMERAL_STORAGE_NODE_RESERVATION => "ratio",
+            _ => self.unit.as_str(),
+        }
+    }
+}
+
 /// A label and what it means, as the export schema prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelDescriptor {

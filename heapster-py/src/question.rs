@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
-use heapster_core::catalogue::find;
+use heapster_core::catalogue::{MetricDescriptor, find};
 use heapster_core::series::is_time_column;
 use heapster_core::storage::{BucketSource, Columns, Samples, Selector, Snapshot};
 use heapster_core::{EntityKey, Labels, Matcher, Text, TimeRange, Timestamp, Value, key};
@@ -228,13 +228,13 @@ pub fn metrics(snapshot: &dyn Snapshot, range: TimeRange) -> Result<Table, Query
 
 /// Metrics with what the catalogue says of them.
 pub fn described(names: &[Text]) -> Table {
-    let of = |say: fn(&heapster_core::catalogue::MetricDescriptor) -> &'static str| {
+    let of = |say: fn(&MetricDescriptor) -> &'static str| {
         texts(names.iter().map(|name| find(name).map(say)))
     };
     Table::new(vec![
         ("metric".to_owned(), texts(names.iter().map(|name| Some(name.as_str())))),
         ("kind".to_owned(), of(|metric| metric.kind.as_str())),
-        ("unit".to_owned(), of(|metric| metric.unit.as_str())),
+        ("unit".to_owned(), of(MetricDescriptor::unit_of_values)),
         ("description".to_owned(), of(|metric| metric.description)),
     ])
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use heapster_core::catalogue;
+use heapster_core::catalogue::{self, MetricDescriptor};
 use heapster_core::{Labels, MatchOp, Text, Timestamp};
 use heapster_query::promql::{self, vocabulary::is_underscored};
 use heapster_server::api::prometheus::read_envelope;
@@ -63,7 +63,7 @@ fn print_time(millis: i64) -> String {
 fn unit_of(metric: &str) -> Option<&'static str> {
     let named = catalogue::find(metric);
     let found = named.or_else(|| catalogue::all().find(|own| is_underscored(own.name, metric)));
-    found.map(|metric| metric.unit.as_str())
+    found.map(MetricDescriptor::unit_of_values)
 }
 
 /// The metrics that an expression names.

@@ -18,14 +18,6 @@ _PER_SECOND = {"rate", "irate", "deriv"}
 _SUFFIXES = {"bytes": "bytes", "seconds": "s", "ratio": "ratio", "cores": "cores", "celsius": "°C"}
 
 
-#: Units that Heapster's catalogue has in its descriptions alone.
-_DESCRIBED = [
-    (re.compile(r"cpu_(usage_rate|request|limit|node_capacity|node_allocatable)"), "millicores"),
-    (re.compile(r"(network_[rt]x|disk_io_(read|write)_bytes)_rate"), "bytes/s"),
-    (re.compile(r"\w+_node_(utilization|reservation)"), "ratio"),
-]
-
-
 def unit_of_metric(name: str) -> str:
     """The unit of a metric: the catalogue's, or what its name says; empty when unknown.
 
@@ -34,10 +26,6 @@ def unit_of_metric(name: str) -> str:
     >>> unit_of_metric("cpu/usage_rate")
     'millicores'
     """
-    plain = name.replace("/", "_")
-    for pattern, unit in _DESCRIBED:
-        if pattern.fullmatch(plain):
-            return unit
     known = _heapster.unit_of(name)
     if known is not None:
         return known
