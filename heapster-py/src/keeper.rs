@@ -26,6 +26,8 @@ impl Keeper {
         let recent = Recent::default();
         let runtime = runtime(&recent)?;
         let options = AppOptions::from(config);
+        // What is started here is started by this thread, not by one of the runtime.
+        let _listening = recent.listen_for_now();
         let app = runtime.block_on(async {
             match store {
                 Some(store) => App::start_on(store, options).await,

@@ -31,9 +31,14 @@ thread_local! {
 impl Recent {
     /// Keeps what this thread logs from now on. Other threads of the process log as they did.
     pub fn listen(&self) {
-        let subscriber = tracing_subscriber::registry().with(self.clone());
-        let guard = tracing::subscriber::set_default(subscriber);
+        let guard = self.listen_for_now();
         LISTENING.with(|listening| listening.replace(Some(guard)));
+    }
+
+    /// Keeps what this thread logs as long as the guard lives.
+    pub fn listen_for_now(&self) -> DefaultGuard {
+        let subscriber = tracing_subscriber::registry().with(self.clone());
+        tracing::subscriber::set_default(subscriber)
     }
 
     /// The lines, the oldest first.

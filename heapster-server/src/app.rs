@@ -267,6 +267,8 @@ pub struct App {
     scraping: Scraping,
     upkeep: Upkeep,
     background: Background,
+    /// Whether someone else opened the store and keeps it.
+    is_shared: bool,
 }
 
 impl App {
@@ -281,7 +283,7 @@ impl App {
             report_opening(store.open_report());
             Ok(Arc::new(store))
         };
-        Self::start_in(opening, options).await
+        Self::start_in(opening, options, false).await
     }
 
     /// As [`App::start`], into a store that is open already. Its options are as they are, and the app
@@ -290,7 +292,7 @@ impl App {
     /// # Errors
     /// [`AppError`]; nothing keeps running then.
     pub async fn start_on(store: Arc<Store>, options: AppOptions) -> Result<Self, AppError> {
-        Self::start_in(std::future::ready(Ok(store)), options).await
+        Self::start_in(std::future::ready(Ok(store)), options, true).await
     }
 
     /// Starts in a store that is opened once everything is known to be usable that can be checked
@@ -298,6 +300,7 @@ impl App {
     async fn start_in(
         store: impl Future<Output = Result<Arc<Store>, AppError>>,
         options: AppOptions,
+        is_shared: bool,
     ) -> Result<Self, AppError> {
         let sinks = sinks::build(&options.sinks)?;
         let jobs = jobs(&options.scrapes, options.collector.resolution)?;
@@ -374,6 +377,7 @@ impl App {
             scraping,
             upkeep,
             background,
+            is_shared,
         })
     }
 
@@ -460,7 +464,11 @@ impl App {
         self.background.stop(deadline).await;
         self.upkeep.stop(deadline).await;
         let close = async {
-            let store = sole_owner(self.store).await;
+            // Whoever keeps it would be waited for in vain.
+            let store = match self.is_shared && Arc::strong_count(&self.store) > 1 {
+                true => Err(self.store),
+                false => sole_owner(self.store).await,
+            };
             in_background(move || match store {
                 Ok(store) => store.close(),
                 // Closed when the last one lets go.
