@@ -11,7 +11,7 @@ from . import _heapster
 from .errors import QueryError
 
 #: A moment: a text, a datetime or date, a pandas Timestamp, a numpy datetime64, time ago as a
-#: negative timedelta, or a number together with ``unit=``.
+#: negative timedelta or timedelta64, or a number together with ``unit=``.
 Moment = Union[str, dt.datetime, dt.date, dt.timedelta, int, float, Any]
 
 #: A duration: a text such as ``"5m"``, a timedelta, a numpy timedelta64, or a number of seconds.
@@ -32,15 +32,29 @@ def now() -> int:
 
 
 def millis(moment: Moment, unit: str | None = None, *, at: int | None = None) -> int:
-    """Milliseconds since the epoch of a moment; digits below are cut off.
+    """Milliseconds since the epoch of a moment between the years 1 and 9999.
+
+    >>> millis(10**15, unit="s")
+    Traceback (most recent call last):
+    heapster.errors.QueryError: the time 1000000000000000 is beyond the years 1 to 9999; is it in another unit than "s"?
+    """
+    found = any_millis(moment, unit, at=at)
+    if not OLDEST <= found <= NEWEST:
+        hint = "" if unit is None else f'; is it in another unit than "{unit}"?'
+        raise QueryError(f"the time {moment!r} is beyond the years 1 to 9999{hint}")
+    return found
+
+
+def any_millis(moment: Moment, unit: str | None = None, *, at: int | None = None) -> int:
+    """The same of any moment, if need be one that no store can hold; digits below are cut off.
 
     A datetime without a zone is in UTC. ``at`` is what "now" means.
 
-    >>> millis("1970-01-01T00:01:00Z")
+    >>> any_millis("1970-01-01T00:01:00Z")
     60000
-    >>> millis(60, unit="s")
+    >>> any_millis(60, unit="s")
     60000
-    >>> millis("-1m", at=60000)
+    >>> any_millis("-1m", at=60000)
     0
     """
     if isinstance(moment, str):
@@ -54,6 +68,9 @@ def millis(moment: Moment, unit: str | None = None, *, at: int | None = None) ->
         return (moment - _EPOCH.date()) // _MILLISECOND
     if isinstance(moment, dt.timedelta):
         return (now() if at is None else at) + moment // _MILLISECOND
+    if type(moment).__name__ == "timedelta64":
+        ago = _of_numpy(moment, "timedelta64[ms]", "time")
+        return (now() if at is None else at) + ago
     if type(moment).__name__ == "datetime64":
         return _of_numpy(moment, "datetime64[ms]", "time")
     if isinstance(moment, bool) or not hasattr(moment, "__float__"):
@@ -70,10 +87,17 @@ def _of_number(number: Any, unit: str | None) -> int:
         raise QueryError(f'unit is "s", "ms", "us" or "ns", not {unit!r}')
     times, per = _UNITS[unit]
     if hasattr(number, "__index__"):
-        return int(number) * times // per
-    if not math.isfinite(number):
+        found = int(number) * times // per
+    elif math.isnan(number):
         raise QueryError(f"{number!r} is no time")
-    return math.floor(float(number) * times / per)
+    else:
+        found = _whole(float(number) * times / per)
+    # What is further away is no time whatever it is, but a number that fits.
+    return max(OLDEST - 1, min(NEWEST + 1, found))
+
+
+def _whole(number: float) -> int:
+    return math.floor(number) if math.isfinite(number) else int(math.copysign(2**63, number))
 
 
 def _of_numpy(value: Any, to: str, what: str) -> int:
