@@ -209,7 +209,7 @@ pub fn frame(
             error::of_argument(format!("the frame cannot be read: {message}"))
         }
         Broken::Store(error) => error::of_store(&error),
-        Broken::Cancelled => error::of_query(&heapster_query::QueryError::Cancelled),
+        Broken::Cancelled => error::of_query(&heapster_query::QueryError::Cancelled, ""),
     })
 }
 

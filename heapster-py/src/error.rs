@@ -56,12 +56,17 @@ pub fn of_storage(error: &StorageError) -> PyErr {
     class::StoreError::new_err(chain(error))
 }
 
-/// Why a query has no answer. One that was cancelled has none because of an exception that is on its
+/// Why a query, which is `asked`, has no answer. One that was cancelled has none because of an exception that is on its
 /// way already, so what this gives for it is never seen.
-pub fn of_query(error: &QueryError) -> PyErr {
+pub fn of_query(error: &QueryError, asked: &str) -> PyErr {
     match error {
         QueryError::Storage(error) => of_storage(error),
-        QueryError::Parse(error) => of_text(error.marked(), error.offset()),
+        QueryError::Parse(error) => {
+            // Python counts characters.
+            let before = asked.get(..error.offset());
+            let position = before.map_or(error.offset(), |before| before.chars().count());
+            of_text(error.marked(), position)
+        }
         QueryError::TimedOut => class::QueryTimeoutError::new_err(
             "the query took longer than timeout; ask for fewer series, a shorter range or a longer \
              step, or give it more time",

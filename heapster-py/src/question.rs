@@ -192,10 +192,15 @@ pub fn numbers(values: &[Option<Value>]) -> ArrayRef {
 }
 
 /// The entities that have samples in a range, with the labels that name them.
-pub fn entities(snapshot: &dyn Snapshot, range: TimeRange) -> Result<Table, QueryError> {
+pub fn entities(
+    snapshot: &dyn Snapshot,
+    range: TimeRange,
+    cancel: &Cancel,
+) -> Result<Table, QueryError> {
     let matchers = vec![Matcher::not_equal(key::TYPE, "")];
     let selector = Selector { matchers, columns: Columns::All, range };
     let sets = snapshot.select(&selector)?;
+    check(cancel)?;
     Ok(entities_of(sets.iter().map(|set| set.labels())))
 }
 

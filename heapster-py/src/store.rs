@@ -103,7 +103,7 @@ impl Store {
             let found = question::query(snapshot, expr, when, timeout, cancel)?;
             Ok(answer(found, Timestamp::from_millis(at)))
         };
-        self.ask(py, run)
+        self.ask(py, expr, run)
     }
 
     /// Evaluates an expression at several moments.
@@ -121,7 +121,7 @@ impl Store {
         let run = |snapshot: &dyn Snapshot, cancel: &Cancel| {
             Ok(answer(question::query(snapshot, expr, when, timeout, cancel)?, end))
         };
-        self.ask(py, run)
+        self.ask(py, expr, run)
     }
 
     /// The stored samples of the series that a selector finds; with warnings.
@@ -134,7 +134,7 @@ impl Store {
     ) -> PyResult<(Frame, Vec<String>)> {
         let parsed = parse_selector(selector);
         let parsed = parsed.map_err(|error| error::of_text(error.to_string(), error.column()))?;
-        self.ask(py, |snapshot, cancel| {
+        self.ask(py, "", |snapshot, cancel| {
             let frame = question::select(snapshot, &parsed, range(start, end), cancel)?;
             Ok((frame, question::lacking(snapshot)))
         })
@@ -170,17 +170,17 @@ impl Store {
             range: range(start, end),
             bucket,
         };
-        self.ask(py, |snapshot, cancel| question::historical(snapshot, question, cancel))
+        self.ask(py, "", |snapshot, cancel| question::historical(snapshot, question, cancel))
     }
 
     /// The entities that have samples in a range.
     fn entities(&self, py: Python<'_>, start: i64, end: i64) -> PyResult<Table> {
-        self.ask(py, |snapshot, _| question::entities(snapshot, range(start, end)))
+        self.ask(py, "", |snapshot, cancel| question::entities(snapshot, range(start, end), cancel))
     }
 
     /// The metrics that have samples in a range.
     fn metrics(&self, py: Python<'_>, start: i64, end: i64) -> PyResult<Table> {
-        self.ask(py, |snapshot, _| question::metrics(snapshot, range(start, end)))
+        self.ask(py, "", |snapshot, _| question::metrics(snapshot, range(start, end)))
     }
 
     /// Names of labels, or the values of one, of what has samples in a range.
@@ -191,7 +191,7 @@ impl Store {
         start: i64,
         end: i64,
     ) -> PyResult<Vec<String>> {
-        let texts = self.ask(py, |snapshot, cancel| {
+        let texts = self.ask(py, "", |snapshot, cancel| {
             question::label_texts(snapshot, label, range(start, end), cancel)
         })?;
         Ok(texts.iter().map(ToString::to_string).collect())
@@ -271,9 +271,11 @@ impl Store {
         })
     }
 
+    /// Asks what is written in `asked`, or what is not written at all.
     fn ask<T: Send>(
         &self,
         py: Python<'_>,
+        asked: &str,
         question: impl FnOnce(&dyn Snapshot, &Cancel) -> Result<T, QueryError> + Send,
     ) -> PyResult<T> {
         let snapshot = self.snapshot()?;
@@ -283,7 +285,7 @@ impl Store {
             drop(snapshot);
             answer
         })?;
-        answer.map_err(|error| error::of_query(&error))
+        answer.map_err(|error| error::of_query(&error, asked))
     }
 }
 
