@@ -23,6 +23,9 @@ use crate::{arrow_stream, error, interrupt};
 
 /// Samples that are put together before they go to the store.
 const PENDING_MAX: usize = 500_000;
+/// What the metadata of a column says when its label could not give it its own name; see
+/// [`crate::frame`].
+pub const LABEL_OF_COLUMN: &str = "heapster.label";
 
 /// What came of an append.
 #[pyclass(frozen, get_all, module = "heapster._heapster")]
@@ -327,7 +330,7 @@ impl Columns {
         if matches!(&values, Values::Wide(all) if all.is_empty()) {
             return Err(error::of_argument("the frame has no column of numbers"));
         }
-        let name = |index: usize| (index, Text::from(schema.field(index).name().as_str()));
+        let name = |index: usize| (index, Text::from(label_of(schema.field(index))));
         Ok(Self {
             time,
             unit: options.unit,
@@ -337,6 +340,14 @@ impl Columns {
             kinds: options.kinds,
         })
     }
+}
+
+/// The label of a column: its name, unless a result could not call it so.
+fn label_of(field: &Field) -> &str {
+    let label = field.metadata().get(LABEL_OF_COLUMN).map(String::as_str);
+    // Whoever renamed the column since means the new name.
+    let is_ours = |label: &&str| field.name().trim_end_matches('_') == label.trim_end_matches('_');
+    label.filter(is_ours).unwrap_or(field.name())
 }
 
 fn is_time(data_type: &DataType) -> bool {

@@ -11,7 +11,7 @@ use heapster_core::{Labels, Text, Timestamp, Value, key};
 use heapster_query::promql::QueryValue;
 use pyo3::prelude::*;
 
-use crate::table::{Table, labels};
+use crate::table::{Table, clamp, labels};
 
 /// The label by which PromQL calls the name of a metric.
 const NAME: &str = "__name__";
@@ -23,6 +23,8 @@ pub struct Series {
     metric: Option<Text>,
     /// All other labels.
     labels: Labels,
+    /// Names of those labels that the metric has of its own, as they are stored.
+    own: Option<Text>,
 }
 
 /// Series, one after the other, with their samples in the order of time.
@@ -85,15 +87,15 @@ impl FrameBuilder {
     /// Begins a series of a stored set.
     pub fn begin(&mut self, metric: &Text, labels: &Labels) {
         let mut labels = labels.clone();
-        labels.remove(key::LABELED);
-        self.series.push(Series { metric: Some(metric.clone()), labels });
+        let own = labels.remove(key::LABELED);
+        self.series.push(Series { metric: Some(metric.clone()), labels, own });
         self.ends.push(self.times.len());
     }
 
     /// Begins a series whose name is among its labels.
     fn begin_named(&mut self, mut labels: Labels) {
         let metric = labels.remove(NAME);
-        self.series.push(Series { metric, labels });
+        self.series.push(Series { metric, labels, own: None });
         self.ends.push(self.times.len());
     }
 
@@ -324,9 +326,21 @@ impl Frame {
         self.times.values().len()
     }
 
-    /// The labels of each series, `__name__` among them if it has a name.
-    fn series(&self) -> Vec<HashMap<&str, &str>> {
-        self.series.iter().map(|series| pairs(series).collect()).collect()
+    /// Number of series.
+    fn series_count(&self) -> usize {
+        self.series.len()
+    }
+
+    /// The names of all metrics, each once.
+    fn metrics(&self) -> BTreeSet<&str> {
+        self.series.iter().map(|series| series.metric.as_deref().unwrap_or_default()).collect()
+    }
+
+    /// The labels of the series from `start` to `end`, `__name__` among them if it has a name.
+    #[pyo3(signature = (start = 0, end = None))]
+    fn series(&self, start: usize, end: Option<usize>) -> Vec<HashMap<&str, &str>> {
+        let rows = clamp(start, end.unwrap_or(usize::MAX), self.series.len());
+        self.series[rows].iter().map(|series| pairs(series).collect()).collect()
     }
 
     /// The course of a series in at most so many numbers: the greatest value of each stretch, but for
@@ -370,14 +384,20 @@ impl Frame {
                 Some(names) => names.iter().map(String::as_str).collect(),
                 None => self.label_names(),
             };
-            for name in names {
-                let column = self.label_column(|one| one.labels.get(name).map(Text::as_str));
-                columns.push((column_name(name), column));
+            let named = column_names(&names);
+            for (name, column) in &named {
+                let texts = self.label_column(|one| one.labels.get(name).map(Text::as_str));
+                columns.push((column.clone(), texts));
             }
             let (values, exact) = self.values();
             columns.push(("value".to_owned(), values));
             columns.extend(exact.map(|ints| ("value_int".to_owned(), ints)));
-            Table::new(columns)
+            let table = Table::new(columns).with_labels(&named);
+            // Only whole rows can be stored again as they were.
+            match labels.is_none() && self.series.iter().any(|series| series.own.is_some()) {
+                true => table.with_own(self.label_column(|series| series.own.as_deref())),
+                false => table,
+            }
         })
     }
 
@@ -402,10 +422,21 @@ fn pairs(series: &Series) -> impl Iterator<Item = (&str, &str)> {
     name.chain(series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())))
 }
 
-/// The name of the column of a label; a few are taken.
-fn column_name(label: &str) -> String {
-    match label {
-        "time" | "metric" | "value" | "value_int" => format!("{label}_"),
-        _ => label.to_owned(),
+/// The labels and the names of their columns; a few are taken.
+fn column_names<'a>(labels: &BTreeSet<&'a str>) -> Vec<(&'a str, String)> {
+    let is_fixed = |name: &str| matches!(name, "time" | "metric" | "value" | "value_int");
+    let mut named: Vec<(&str, String)> = Vec::new();
+    for label in labels {
+        let mut name = (*label).to_owned();
+        let is_taken = |name: &str| {
+            is_fixed(name)
+                || (name != *label && labels.contains(name))
+                || named.iter().any(|(_, other)| other == name)
+        };
+        while is_taken(&name) {
+            name.push('_');
+        }
+        named.push((label, name));
     }
+    named
 }

@@ -1,16 +1,19 @@
 //! [`Table`]: named columns of an answer, for Arrow, NumPy and lists.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
+use heapster_core::key;
 use numpy::PyArray1;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyList};
 
+use crate::append::LABEL_OF_COLUMN;
 use crate::arrow_stream;
 
 /// Named columns of equal length; cheap to clone.
@@ -21,6 +24,9 @@ use crate::arrow_stream;
 #[derive(Clone)]
 pub struct Table {
     batch: RecordBatch,
+    /// What to store again takes beside the columns that are seen: the names of the labels that the
+    /// metric of a row has of its own.
+    own: Option<ArrayRef>,
 }
 
 impl Table {
@@ -32,11 +38,31 @@ impl Table {
         let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
         let columns = columns.into_iter().map(|(_, array)| array).collect();
         let batch = RecordBatch::try_new(schema.into(), columns);
-        Self { batch: batch.expect("bug: columns of a table differ in length") }
+        Self { batch: batch.expect("bug: columns of a table differ in length"), own: None }
     }
 
-    pub fn batch(&self) -> &RecordBatch {
-        &self.batch
+    /// The table, with a note at each of its columns that has another name than its label.
+    pub fn with_labels(self, named: &[(&str, String)]) -> Self {
+        let schema = self.batch.schema();
+        let note = |field: &Field| {
+            let own = named.iter().find(|(label, name)| name == field.name() && label != name);
+            match own {
+                Some((label, _)) => {
+                    let note = (LABEL_OF_COLUMN.to_owned(), (*label).to_owned());
+                    field.clone().with_metadata(HashMap::from([note]))
+                }
+                None => field.clone(),
+            }
+        };
+        let fields = schema.fields().iter().map(|field| note(field)).collect::<Vec<_>>();
+        let columns = self.batch.columns().to_vec();
+        let batch = RecordBatch::try_new(Schema::new(fields).into(), columns);
+        Self { batch: batch.expect("bug: a note changed a column"), own: self.own }
+    }
+
+    /// The table, with the names of the labels that the metric of a row has of its own.
+    pub fn with_own(self, own: ArrayRef) -> Self {
+        Self { own: Some(own), ..self }
     }
 
     fn column(&self, name: &str) -> PyResult<&ArrayRef> {
@@ -84,13 +110,20 @@ impl Table {
     /// The rows from `start` to `end`, which share memory with this table.
     fn slice(&self, start: usize, end: usize) -> Self {
         let Range { start, end } = clamp(start, end, self.batch.num_rows());
-        Self { batch: self.batch.slice(start, end - start) }
+        let own = self.own.as_ref().map(|own| own.slice(start, end - start));
+        Self { batch: self.batch.slice(start, end - start), own }
     }
 
-    /// The columns of these names.
-    fn select(&self, names: Vec<String>) -> PyResult<Self> {
-        let column = |name: String| Ok((name.clone(), self.column(&name)?.clone()));
-        Ok(Self::new(names.into_iter().map(column).collect::<PyResult<_>>()?))
+    /// The table with all that a store has of its rows, some of which is not shown.
+    fn stored(&self) -> Self {
+        let Some(own) = &self.own else { return self.clone() };
+        let schema = self.batch.schema();
+        let mark = Field::new(key::LABELED, own.data_type().clone(), true);
+        let fields = schema.fields().iter().cloned().chain([mark.into()]);
+        let columns = self.batch.columns().iter().cloned().chain([own.clone()]);
+        let schema = Schema::new(fields.collect::<Vec<_>>());
+        let batch = RecordBatch::try_new(schema.into(), columns.collect());
+        Self { batch: batch.expect("bug: columns of a table differ in length"), own: None }
     }
 
     /// Numbers of a column as a new array that may be written to. Times are milliseconds; of labels
@@ -182,7 +215,8 @@ impl Table {
     }
 }
 
-fn clamp(start: usize, end: usize, len: usize) -> Range<usize> {
+/// A range within `len`.
+pub fn clamp(start: usize, end: usize, len: usize) -> Range<usize> {
     let end = end.min(len);
     start.min(end)..end
 }

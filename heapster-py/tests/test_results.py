@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 import subprocess
 import sys
 
@@ -47,12 +48,26 @@ def test_pandas_gets_a_column_for_each_series(samples: heapster.Result) -> None:
     assert frame["web-1"].tolist() == [GIB + minute for minute in range(6)]
 
 
-def test_polars_gets_categories_without_pyarrow(samples: heapster.Result) -> None:
+def test_polars_gets_categories(samples: heapster.Result) -> None:
     frame = samples.to_polars()
+    assert isinstance(frame.schema["pod_name"], polars.Categorical)
     assert frame.schema["time"] == polars.Datetime("ms", "UTC")
     assert frame.schema["value"] == polars.Int64
     assert frame["pod_name"].cast(polars.String).unique().sort().to_list() == ["db-0", "web-1"]
     assert polars.DataFrame(samples).equals(frame)
+
+
+def test_polars_needs_no_pyarrow(path: object) -> None:
+    script = (
+        "import sys\n"
+        "sys.modules['pyarrow'] = None\n"
+        "import heapster, polars\n"
+        "result = heapster.open(sys.argv[1]).select('memory/usage')\n"
+        "print(result.to_polars().shape, polars.DataFrame(result).shape)\n"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout == "(12, 6) (12, 6)\n"
 
 
 def test_arrow_gets_dictionaries(samples: heapster.Result) -> None:
@@ -212,3 +227,78 @@ def test_a_package_that_is_missing_is_named(path: object) -> None:
     packages = ("pandas", "polars", "pyarrow", "numpy", "matplotlib")
     lines = [f"MissingPackageError pip install {name}" for name in packages]
     assert answer.stdout.splitlines() == [*lines, "12 True"]
+
+
+def test_gaps_are_none_of_the_values_of_pandas(writer: heapster.Store) -> None:
+    writer.append([({"a": "1"}, {"f": 0.5}), ({"a": "2"}, {"f": float("nan")})], START, unit="ms")
+    writer.append([({"a": "1"}, {"f": 1.5})], START + 1, unit="ms")
+    frame = writer.select("f").to_pandas(wide=True, by="a")
+    assert frame["1"].dtype == numpy.float64
+    assert frame["2"].dtype == pandas.Float64Dtype() and frame["2"].iloc[1] is pandas.NA
+    assert numpy.isnan(frame["2"].to_numpy("float64", na_value=0.0)).tolist() == [True, False]
+
+
+def test_every_column_of_a_label_has_a_name_of_its_own(writer: heapster.Store) -> None:
+    labels = {"time": "a", "time_": "b", "time__": "c", "value_int": "d"}
+    writer.append([(labels, {"x": 1})], START, unit="ms")
+    result = writer.select("x")
+    row = {name: values[0] for name, values in result.to_dict().items()}
+    assert {row[name] for name in ("time_", "time__", "time___", "value_int_")} == {"a", "b", "c", "d"}
+    assert (row["time_"], row["time__"]) == ("b", "c"), "those that can keep their names do"
+    assert result.to_polars().shape == (1, 7)
+    assert writer.select("x", labels=["time_", "time_"]).columns == ["time", "metric", "time_", "value"]
+
+
+def test_series_that_look_alike_have_columns_of_their_own(writer: heapster.Store) -> None:
+    plain = {"disk": "a"}
+    writer.append([(plain, {"x": 1}), ({**plain, "__labeled__": "disk"}, {"x": 2})], START, unit="ms")
+    wide = writer.select("x").wide()
+    assert wide.columns == ["time", 'x{disk="a"}', 'x{disk="a"}_'] and wide.to_polars().shape == (1, 3)
+
+
+@pytest.mark.parametrize("label", ["app.kubernetes.io/name", "a b", "ü", "plain"])
+def test_the_name_of_a_series_is_a_selector_that_finds_it(writer: heapster.Store, label: str) -> None:
+    for metric in ("up", "cpu/usage"):
+        labels = {label: 'x"\\\n\t\u2028', "other": "y"}
+        writer.append([(labels, {metric: 1}), ({}, {metric: 2})], START, unit="ms")
+        (series,) = [one for one in writer.select(metric).series if label in one]
+        name = next(one for one in writer.select(metric).wide().columns if "other" in one)
+        assert writer.select({**series}).series == [series]
+        assert writer.query(name, at=START, unit="ms").item() == 1
+        if metric == "up":
+            assert writer.select(name).series == [series]
+
+
+def test_the_one_value_is_found_wherever_it_is(db: heapster.Store, writer: heapster.Store) -> None:
+    entity = "namespace:shop/pod:db-0"
+    assert db.historical(entity, "memory/usage", "max").item() == 2 * GIB + 5
+    with pytest.raises(heapster.errors.QueryError, match="2: min, max"):
+        db.historical(entity, "memory/usage", ["min", "max"]).item()
+    with pytest.raises(heapster.errors.QueryError, match="there are 12"):
+        db.select("memory/usage").item()
+    writer.append([({}, {"f": 0.5, "i": 2**53 + 1})], START, unit="ms")
+    both = writer.select("{}")
+    assert [piece.item() for piece in both.iter_batches(1)] == [0.5, 2**53 + 1]
+
+
+def test_what_cannot_be_drawn_or_pickled_says_so(db: heapster.Store) -> None:
+    with pytest.raises(heapster.errors.QueryError, match="nothing to draw"):
+        db.entities().plot()
+    with pytest.raises(TypeError, match="to_pandas"):
+        pickle.dumps(db.select("memory/usage"))
+
+
+def test_pieces_have_the_warnings_of_the_whole(samples: heapster.Result) -> None:
+    samples.warnings.append("beware")
+    assert all(piece.warnings == ["beware"] for piece in samples.iter_batches(5))
+    assert samples.head().warnings == samples.wide().warnings == ["beware"]
+
+
+def test_many_series_are_shown_without_all_of_their_labels(writer: heapster.Store) -> None:
+    count = 5_000
+    writer.append([({"n": str(number)}, {"x": number}) for number in range(count)], START, unit="ms")
+    result = writer.select("x")
+    assert repr(result).startswith("Result: samples of 5,000 series with 5,000 samples")
+    assert "… 4,990 more" in result._repr_html_()
+    assert len(result.series) == count and len({one["n"] for one in result.series}) == count
+    assert len(result.wide().columns) == count + 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
+import re
 from types import TracebackType
 from typing import TYPE_CHECKING, Mapping, Self, Sequence, Union
 
 from . import _heapster, _times, _units
-from ._result import Result
+from ._result import Result, quoted
 from ._times import Duration, Moment
 from .errors import QueryError
 
@@ -151,6 +152,12 @@ class Database(abc.ABC):
         ------
         QueryError
             The selector cannot be read.
+
+        Notes
+        -----
+        Where a series ended, there may be a staleness marker: a NaN with the bits
+        ``0x7ff0000000000002``, which ``query`` and ``query_range`` understand. A server leaves them
+        out, and goes back 290 years at most.
 
         Examples
         --------
@@ -327,16 +334,14 @@ def _answered(answer: Answer, expression: str) -> Result:
 def _selector(matchers: Matchers) -> str:
     """The text of a selector."""
     if isinstance(matchers, str):
+        # A name may have other characters; in a mapping it may have these, too.
+        if re.search(r"[()\[\]]|\S\s+\S", matchers.partition("{")[0]):
+            raise QueryError(
+                f"{matchers!r} is no selector such as up{{job=\"a\"}}; expressions are for query()"
+            )
         return matchers
     pairs = (
-        f"{name if name == '__name__' else _quoted(name)}={_quoted(value)}"
+        f"{name if name == '__name__' else quoted(name)}={quoted(value)}"
         for name, value in matchers.items()
     )
     return "{" + ", ".join(pairs) + "}"
-
-
-def _quoted(text: str) -> str:
-    """A text in quotes, with PromQL's escapes."""
-    for char, escape in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
-        text = text.replace(char, escape)
-    return f'"{text}"'

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from . import _units
 from ._result import _need
+from .errors import QueryError
 
 if TYPE_CHECKING:
     from ._result import Result
@@ -25,13 +26,15 @@ def draw(
     **style: Any,
 ) -> Any:
     """Draw a result; see :meth:`heapster.Result.plot`."""
+    is_moment = result.kind in ("vector", "scalar")
+    if not is_moment and "time" not in result.columns:
+        raise QueryError("there is nothing to draw: the table has no column of times")
     _need("matplotlib", "plot()")
     from matplotlib import pyplot, ticker
 
     if ax is None:
         ax = pyplot.subplots(figsize=(8, 4), layout="constrained")[1]
     name, write = _units.scale(result.unit if unit is None else unit)
-    is_moment = result.kind in ("vector", "scalar")
     values_axis = ax.xaxis if is_moment else ax.yaxis
     total = _bars(ax, result, by, style) if is_moment else _lines(ax, result, by, style)
     if name.startswith("bytes"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 _SHOWN = 10
 #: A name that PromQL takes without quotes.
 _PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
+#: A label that it takes without quotes.
+_PLAIN_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 
 
 def _need(package: str, purpose: str) -> Any:
@@ -32,8 +33,11 @@ def _need(package: str, purpose: str) -> Any:
         ) from error
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def quoted(text: str) -> str:
+    """A text in quotes, with PromQL's escapes."""
+    for char, escape in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        text = text.replace(char, escape)
+    return f'"{text}"'
 
 
 def series_name(labels: Mapping[str, str]) -> str:
@@ -43,11 +47,17 @@ def series_name(labels: Mapping[str, str]) -> str:
     'up{job="a"}'
     >>> series_name({"__name__": "cpu/usage", "type": "node"})
     '{"cpu/usage", type="node"}'
+    >>> series_name({"__name__": "up", "app.kubernetes.io/name": "web"})
+    'up{"app.kubernetes.io/name"="web"}'
     """
     name = labels.get("__name__", "")
-    pairs = [f"{key}={_quoted(value)}" for key, value in sorted(labels.items()) if key != "__name__"]
+    pairs = [
+        f"{key if _PLAIN_LABEL.match(key) else quoted(key)}={quoted(value)}"
+        for key, value in sorted(labels.items())
+        if key != "__name__"
+    ]
     if name and not _PLAIN_NAME.match(name):
-        return "{" + ", ".join([_quoted(name), *pairs]) + "}"
+        return "{" + ", ".join([quoted(name), *pairs]) + "}"
     return name + ("{" + ", ".join(pairs) + "}" if pairs or not name else "")
 
 
@@ -56,9 +66,14 @@ def _unique(names: list[str], series: Sequence[Mapping[str, str]]) -> list[str]:
     seen: dict[str, int] = {"time": 1}
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-    return [
-        name if seen[name] == 1 else series_name(labels) for name, labels in zip(names, series)
-    ]
+    unique: dict[str, None] = {}
+    for name, labels in zip(names, series):
+        name = name if seen[name] == 1 else series_name(labels)
+        # Two that are told apart by which labels a metric has of its own have one selector.
+        while name in unique or name == "time":
+            name += "_"
+        unique[name] = None
+    return list(unique)
 
 
 class Result:
@@ -134,7 +149,12 @@ class Result:
     @property
     def series(self) -> list[dict[str, str]]:
         """Labels of each series, ``__name__`` among them; empty when there are no series."""
-        return [] if self._frame is None else self._frame.series()
+        frame, some = self._frame, 4096
+        if frame is None:
+            return []
+        # In pieces, between which other threads run.
+        starts = range(0, frame.series_count(), some)
+        return [labels for start in starts for labels in frame.series(start, start + some)]
 
     @property
     def unit(self) -> str:
@@ -144,7 +164,7 @@ class Result:
         'bytes'
         """
         if self._unit is None:
-            names = {labels.get("__name__", "") for labels in self.series}
+            names = set() if self._frame is None else self._frame.metrics()
             self._unit = _units.unit_of_all(names) if names else ""
         return self._unit
 
@@ -166,9 +186,19 @@ class Result:
             return self.text
         if len(self) != 1:
             raise QueryError(f"item() is for one value, and there are {len(self)}")
-        name = "value_int" if "value_int" in self.columns else "value"
-        value: float | int = self.table.values(name, 0, 1)[0]
-        return value
+        kinds = dict(self.table.columns())
+        # An integer beside floats is in two columns, of which one is exact; a float is in one.
+        names: list[str] = [name for name in ("value_int", "value") if name in kinds]
+        names = names or [name for name, kind in kinds.items() if kind in ("int", "float")]
+        values = {name: self.table.values(name, 0, 1)[0] for name in names}
+        there = {name: value for name, value in values.items() if value is not None}
+        if len(there) == 1 or "value" in there:
+            value: float | int = next(iter(there.values()))
+            return value
+        raise QueryError(
+            f"item() is for one value, and there are {len(there)}: {', '.join(names)}; take one of "
+            "to_dict()"
+        )
 
     # Layouts.
 
@@ -217,7 +247,8 @@ class Result:
         if rows < 1:
             raise QueryError("a batch has at least one row")
         for start in range(0, len(self), rows):
-            yield Result("table", table=self.table.slice(start, start + rows), unit=self._unit)
+            table = self.table.slice(start, start + rows)
+            yield Result("table", table=table, warnings=self.warnings, unit=self._unit)
 
     # Exits.
 
@@ -247,7 +278,8 @@ class Result:
     ) -> pandas.DataFrame:
         """A ``pandas.DataFrame``; in the wide layout its index is the time.
 
-        Integers are ``int64``, or ``Int64`` where there are gaps.
+        Integers are ``int64`` and floats ``float64``; where there are gaps, ``Int64`` and
+        ``Float64``, since NaN is a value.
 
         Examples
         --------
@@ -266,8 +298,9 @@ class Result:
                 columns[name] = times.tz_localize("UTC")
             elif kind == "label":
                 columns[name] = pd.Categorical.from_codes(numbers, table.texts(name))
-            elif kind == "int" and (gaps := table.gaps(name)) is not None:
-                columns[name] = pd.arrays.IntegerArray(numbers, gaps)
+            elif (gaps := table.gaps(name)) is not None:
+                masked = pd.arrays.IntegerArray if kind == "int" else pd.arrays.FloatingArray
+                columns[name] = masked(numbers, gaps)
             else:
                 columns[name] = numbers
         index = columns.pop("time") if wide and "time" in columns else None
@@ -347,6 +380,11 @@ class Result:
 
         return _plot.draw(self, **options)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "a result cannot be pickled; pickle what to_pandas(), to_arrow() or to_dict() gives"
+        )
+
     def __repr__(self) -> str:
         lines = [self._headline(), *_text_table(self.table)]
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
@@ -359,7 +397,8 @@ class Result:
         if self.kind == "scalar":
             return "Result: scalar"
         samples = f" with {_count(len(self), 'sample')}" if self.kind != "vector" else ""
-        return f"Result: {self.kind} of {len(self.series):,} series{samples}"
+        series = 0 if self._frame is None else self._frame.series_count()
+        return f"Result: {self.kind} of {series:,} series{samples}"
 
     def _repr_html_(self) -> str:
         """A table for notebooks; series over time have a small picture each."""
@@ -424,20 +463,21 @@ def _html_table(table: _heapster.Table) -> str:
 
 def _html_series(result: Result) -> str:
     """A row for each series: its labels, a picture of its values, and the last of them."""
-    frame, series = result._frame, result.series
+    frame = result._frame
     assert frame is not None
+    series, count = frame.series(0, _SHOWN), frame.series_count()
     _, write = _units.scale(result.unit)
-    keys = sorted({key for labels in series[:_SHOWN] for key in labels} - {"__name__"})
-    if any("__name__" in labels for labels in series[:_SHOWN]):
+    keys = sorted({key for labels in series for key in labels} - {"__name__"})
+    if any("__name__" in labels for labels in series):
         keys.insert(0, "__name__")
     rows = []
-    for index, labels in enumerate(series[:_SHOWN]):
+    for index, labels in enumerate(series):
         values = frame.outline(index, 60)
         last = html.escape(write(values[-1])) if values else ""
         cells = [html.escape(labels.get(key, "")) for key in keys]
         rows.append([*cells, _sparkline(values), last])
-    if len(series) > _SHOWN:
-        rows.append([f"… {len(series) - _SHOWN:,} more"])
+    if count > _SHOWN:
+        rows.append([f"… {count - _SHOWN:,} more"])
     head = ["metric" if key == "__name__" else key for key in keys]
     return _html_rows([*head, "", f"last ({result.unit})" if result.unit else "last"], rows)
 
