@@ -1,6 +1,6 @@
 //! What is written: rows of one moment, and whole frames.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -23,6 +23,8 @@ use crate::{arrow_stream, error, interrupt};
 
 /// Samples that are put together before they go to the store.
 const PENDING_MAX: usize = 500_000;
+/// Rows after which a frame is asked whether it is still wanted.
+const ROWS_PER_LOOK: usize = 4096;
 /// What the metadata of a column says when its label could not give it its own name; see
 /// [`crate::frame`].
 pub const LABEL_OF_COLUMN: &str = "heapster.label";
@@ -31,7 +33,7 @@ pub const LABEL_OF_COLUMN: &str = "heapster.label";
 #[pyclass(frozen, get_all, module = "heapster._heapster")]
 #[derive(Default)]
 pub struct Report {
-    /// Samples that are in the store now.
+    /// Samples that the store took.
     accepted: u64,
     /// Samples that were there already, with the same value.
     duplicate: u64,
@@ -107,6 +109,18 @@ fn kind_of(metric: &str, said: Option<&str>) -> MetricKind {
         Some("delta") => MetricKind::Delta,
         Some(_) => MetricKind::Gauge,
         None => find(metric).map_or(MetricKind::Gauge, |metric| metric.kind),
+    }
+}
+
+/// Refuses names that no label can have.
+pub fn check_label(name: &str) -> PyResult<()> {
+    match name {
+        "" => Err(error::of_argument("a label has no name; give it one, or leave it out")),
+        "__name__" => Err(error::of_argument(
+            "__name__ is the name of a metric and no label: in a batch it is the key of a value, and \
+             in a frame the column that metric= names",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -202,10 +216,13 @@ pub fn frame(
     let mut intake = Intake::new(store, &columns);
     interrupt::run(py, |cancel| -> Result<Report, Broken> {
         for batch in batches {
+            if cancel.is_cancelled() {
+                return Err(Broken::Cancelled);
+            }
             let batch = batch.map_err(|error| Broken::Frame(error.to_string()))?;
             intake.take(&batch, cancel)?;
         }
-        intake.finish()
+        intake.finish(cancel)
     })?
     .map_err(|broken| match broken {
         Broken::Frame(message) => {
@@ -244,6 +261,13 @@ enum Values {
 
 impl Columns {
     fn find(schema: &Schema, options: FrameOptions) -> PyResult<Self> {
+        let mut seen = HashSet::new();
+        if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
+            return Err(error::of_argument(format!(
+                "the frame has two columns that are called {:?}; rename one, or leave it out",
+                twice.name()
+            )));
+        }
         let index = |name: &str| schema.fields().iter().position(|field| field.name() == name);
         let names = || schema.fields().iter().map(|field| field.name().as_str());
         let need = |name: &str, what: &str| {
@@ -255,20 +279,7 @@ impl Columns {
             })
         };
         let time = need(&options.time, "time=")?;
-        let field = schema.field(time);
-        if matches!(field.data_type(), DataType::Int64) && options.unit.is_none() {
-            return Err(error::of_argument(format!(
-                "the times in {:?} are integers; say which with unit=\"s\", \"ms\", \"us\" or \"ns\"",
-                options.time
-            )));
-        }
-        if !is_time(field.data_type()) {
-            return Err(PyTypeError::new_err(format!(
-                "the column {:?} is of {}, not of times",
-                options.time,
-                field.data_type()
-            )));
-        }
+        check_time(schema.field(time), options.unit.is_some())?;
         let metric = index(&options.metric).filter(|index| is_text(schema.field(*index)));
         let value = index(&options.value).filter(|index| is_number(schema.field(*index)));
         let long = metric.zip(value);
@@ -293,7 +304,10 @@ impl Columns {
         }
         let values = match long {
             Some((metric, value)) => {
-                let exact = index("value_int").filter(|_| options.value == "value");
+                let is_exact = |index: &usize| {
+                    options.value == "value" && schema.field(*index).data_type().is_integer()
+                };
+                let exact = index("value_int").filter(is_exact);
                 Values::Long { metric, value, exact }
             }
             None => {
@@ -330,11 +344,15 @@ impl Columns {
         if matches!(&values, Values::Wide(all) if all.is_empty()) {
             return Err(error::of_argument("the frame has no column of numbers"));
         }
-        let name = |index: usize| (index, Text::from(label_of(schema.field(index))));
+        let name = |index: usize| {
+            let label = label_of(schema.field(index));
+            check_label(label).map(|()| (index, Text::from(label)))
+        };
+        options.fixed.iter().try_for_each(|(name, _)| check_label(name))?;
         Ok(Self {
             time,
             unit: options.unit,
-            labels: labels.into_iter().map(name).collect(),
+            labels: labels.into_iter().map(name).collect::<PyResult<_>>()?,
             fixed: options.fixed.into_iter().collect(),
             values,
             kinds: options.kinds,
@@ -350,11 +368,22 @@ fn label_of(field: &Field) -> &str {
     label.filter(is_ours).unwrap_or(field.name())
 }
 
-fn is_time(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Int64
-    )
+fn check_time(field: &Field, has_unit: bool) -> PyResult<()> {
+    let (name, data_type) = (field.name(), field.data_type());
+    let has_own =
+        matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+    match (has_own, is_number(field) && *data_type != DataType::Boolean) {
+        (true, _) if has_unit => Err(error::of_argument(format!(
+            "the times in {name:?} are of {data_type}, which has a unit of its own; leave out unit="
+        ))),
+        (_, true) if !has_unit => Err(error::of_argument(format!(
+            "the times in {name:?} are numbers; say of what with unit=\"s\", \"ms\", \"us\" or \"ns\""
+        ))),
+        (true, _) | (_, true) => Ok(()),
+        _ => Err(PyTypeError::new_err(format!(
+            "the column {name:?} is of {data_type}, not of times"
+        ))),
+    }
 }
 
 fn is_text(field: &Field) -> bool {
@@ -422,12 +451,15 @@ impl<'a> Intake<'a> {
         let times = times.ok_or_else(|| Broken::Frame("its times are of no known type".into()))?;
         let mut codes = Vec::with_capacity(columns.labels.len());
         for ((column, _), texts) in columns.labels.iter().zip(&mut self.texts) {
-            codes.push(numbers(batch.column(*column), texts));
+            codes.push(numbers_of_valid(batch, *column, texts)?);
         }
-        let mut values = CellReader::new(batch, columns);
+        let mut values = CellReader::new(batch, columns)?;
         let mut of_row = vec![0; codes.len()];
         let mut labels: Option<Labels> = None;
         for row in 0..batch.num_rows() {
+            if row % ROWS_PER_LOOK == 0 && cancel.is_cancelled() {
+                return Err(Broken::Cancelled);
+            }
             let width = values.count(row);
             self.report.missing += values.width() - width;
             let at = match times[row] {
@@ -459,10 +491,7 @@ impl<'a> Intake<'a> {
                 Err(reason) => self.report.refuse(reason, 1),
             });
             if self.pending.len() >= PENDING_MAX {
-                if cancel.is_cancelled() {
-                    return Err(Broken::Cancelled);
-                }
-                self.flush()?;
+                self.flush(cancel)?;
             }
         }
         Ok(())
@@ -483,16 +512,25 @@ impl<'a> Intake<'a> {
         labels
     }
 
-    fn flush(&mut self) -> Result<(), Broken> {
-        let drained = self.pending.drain(|at, rows| self.store.push_rows(at, rows));
-        let Repeated { duplicate, replaced } = drained.map_err(Broken::Store)?;
+    fn flush(&mut self, cancel: &Cancel) -> Result<(), Broken> {
+        let store = &mut self.store;
+        let Repeated { duplicate, replaced } = self.pending.drain(|at, rows| {
+            if cancel.is_cancelled() {
+                return Err(Broken::Cancelled);
+            }
+            store.push_rows(at, rows).map_err(Broken::Store)
+        })?;
         self.report.duplicate += duplicate;
         self.report.replaced += replaced;
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Report, Broken> {
-        self.flush()?;
+    fn finish(mut self, cancel: &Cancel) -> Result<Report, Broken> {
+        self.flush(cancel)?;
+        // What is left would be a part that nobody wants any more.
+        if cancel.is_cancelled() {
+            return Err(Broken::Cancelled);
+        }
         let imported = self.store.finish().map_err(Broken::Store)?;
         self.report.accepted = imported.accepted;
         self.report.duplicate += imported.duplicate;
@@ -519,19 +557,51 @@ impl Time {
             None => Self::Beyond,
         }
     }
+
+    fn of_unsigned(number: u64, times: i64, per: i64) -> Self {
+        let per = per.cast_unsigned();
+        // Nanoseconds of this century's end need the 64th bit, which milliseconds do not.
+        match i64::try_from(number / per).map(|whole| Self::new(whole, times, 1)) {
+            Ok(Self::At { at, .. }) => Self::At { at, is_cut: !number.is_multiple_of(per) },
+            Ok(time) => time,
+            Err(_) => Self::Beyond,
+        }
+    }
+
+    /// Not a number is no time, as it is in pandas.
+    fn of_float(number: f64, times: i64, per: i64) -> Self {
+        if number.is_nan() {
+            return Self::Missing;
+        }
+        let exact = number * times as f64 / per as f64;
+        // What no integer holds becomes the largest one, which no time is.
+        match Timestamp::checked_from_millis(exact.floor() as i64) {
+            Some(at) => Self::At { at, is_cut: exact.fract() != 0.0 },
+            None => Self::Beyond,
+        }
+    }
 }
 
 /// The times of a column; `None` when it has none.
 fn times(column: &ArrayRef, unit: Option<(i64, i64)>) -> Option<Vec<Time>> {
+    fn each<T: ArrowPrimitiveType>(
+        column: &ArrayRef,
+        time: impl Fn(T::Native) -> Time,
+    ) -> Vec<Time> {
+        let numbers = column.as_primitive::<T>().iter();
+        numbers.map(|number| number.map_or(Time::Missing, &time)).collect()
+    }
     fn all<T: ArrowPrimitiveType<Native: Into<i64>>>(
         column: &ArrayRef,
         (times, per): (i64, i64),
     ) -> Vec<Time> {
-        let time = |number: Option<T::Native>| match number {
-            Some(number) => Time::new(number.into(), times, per),
-            None => Time::Missing,
-        };
-        column.as_primitive::<T>().iter().map(time).collect()
+        each::<T>(column, |number| Time::new(number.into(), times, per))
+    }
+    fn floats<T: ArrowPrimitiveType<Native: Into<f64>>>(
+        column: &ArrayRef,
+        (times, per): (i64, i64),
+    ) -> Vec<Time> {
+        each::<T>(column, |number| Time::of_float(number.into(), times, per))
     }
     Some(match column.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => all::<TimestampSecondType>(column, (1_000, 1)),
@@ -546,9 +616,39 @@ fn times(column: &ArrayRef, unit: Option<(i64, i64)>) -> Option<Vec<Time>> {
         }
         DataType::Date32 => all::<Date32Type>(column, (86_400_000, 1)),
         DataType::Date64 => all::<Date64Type>(column, (1, 1)),
+        DataType::Int8 => all::<Int8Type>(column, unit?),
+        DataType::Int16 => all::<Int16Type>(column, unit?),
+        DataType::Int32 => all::<Int32Type>(column, unit?),
         DataType::Int64 => all::<Int64Type>(column, unit?),
+        DataType::UInt8 => all::<UInt8Type>(column, unit?),
+        DataType::UInt16 => all::<UInt16Type>(column, unit?),
+        DataType::UInt32 => all::<UInt32Type>(column, unit?),
+        DataType::UInt64 => {
+            let (times, per) = unit?;
+            each::<UInt64Type>(column, |number| Time::of_unsigned(number, times, per))
+        }
+        DataType::Float32 => floats::<Float32Type>(column, unit?),
+        DataType::Float64 => floats::<Float64Type>(column, unit?),
         _ => return None,
     })
+}
+
+/// The numbers of the texts of a column, once it is known to hold texts.
+///
+/// Whoever made the frame may be wrong: bytes that are no text, or the number of a text that a
+/// dictionary does not have, would be worse than wrong here. Columns of numbers have nothing of
+/// the kind.
+fn numbers_of_valid(
+    batch: &RecordBatch,
+    column: usize,
+    texts: &mut Texts,
+) -> Result<Vec<u32>, Broken> {
+    let array = batch.column(column);
+    array.to_data().validate_full().map_err(|error| {
+        let name = batch.schema_ref().field(column).name().clone();
+        Broken::Frame(format!("the texts in its column {name:?} are damaged: {error}"))
+    })?;
+    Ok(numbers(array, texts))
 }
 
 /// The numbers of the texts of a column.
@@ -594,14 +694,14 @@ enum CellReader<'a> {
 }
 
 impl<'a> CellReader<'a> {
-    fn new(batch: &'a RecordBatch, columns: &'a Columns) -> Self {
-        match &columns.values {
+    fn new(batch: &'a RecordBatch, columns: &'a Columns) -> Result<Self, Broken> {
+        Ok(match &columns.values {
             Values::Wide(all) => Self::Wide(
                 all.iter().map(|(index, name, kind)| (batch.column(*index), name, *kind)).collect(),
             ),
             Values::Long { metric, value, exact } => {
                 let mut texts = Texts::default();
-                let codes = numbers(batch.column(*metric), &mut texts);
+                let codes = numbers_of_valid(batch, *metric, &mut texts)?;
                 let named = |name: &Text| {
                     let said = columns.kinds.get(name.as_str()).map(String::as_str);
                     Some((name.clone(), kind_of(name, said)))
@@ -610,7 +710,7 @@ impl<'a> CellReader<'a> {
                 let exact = exact.map(|index| batch.column(index));
                 Self::Long { metrics, codes, value: batch.column(*value), exact }
             }
-        }
+        })
     }
 
     /// Cells of a row.

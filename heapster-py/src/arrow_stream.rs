@@ -38,6 +38,9 @@ pub fn import(frame: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamReader> {
     let stream = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
     // SAFETY: a capsule of this name points to an ArrowArrayStream, says the Arrow PyCapsule
     // interface. The stream is moved out, and what stays in the capsule is marked as released.
+    // Whoever made it is trusted with what nobody could check: that its functions may be called, and
+    // that each buffer is there and as long as the lengths and the offsets of its array say. What the
+    // buffers hold is checked where it matters (`append::numbers_of_valid`).
     let reader = unsafe { RecordBatchStreamReader::from_raw(stream.as_ptr().cast()) };
     reader.map_err(|error| error::of_argument(format!("the frame cannot be read: {error}")))
 }

@@ -202,6 +202,8 @@ impl Store {
         let (store, ack) = (self.writable()?, append::ack(ack)?);
         let at = Timestamp::checked_from_millis(at)
             .ok_or_else(|| error::of_argument("a time is beyond the years 1 to 9999"))?;
+        let mut names = rows.iter().flat_map(|(labels, _)| labels).map(|(name, _)| name);
+        names.try_for_each(|name| append::check_label(name))?;
         let appended = py.detach(|| append::rows(&store, at, rows, ack));
         appended.map_err(|error| error::of_store(&error))
     }

@@ -86,12 +86,16 @@ fn array(
 /// Numbers of an array, or of a list.
 fn list<T>(numbers: &Bound<'_, PyAny>) -> PyResult<Vec<T>>
 where
-    T: Element + for<'a, 'py> FromPyObject<'a, 'py, Error = PyErr>,
+    T: Copy + Element + for<'a, 'py> FromPyObject<'a, 'py, Error = PyErr>,
 {
     // NumPy is asked only about what is its own: it may not be installed.
     if numbers.hasattr("dtype")? {
         let array = numbers.cast::<PyArray1<T>>()?;
-        return Ok(array.to_vec()?);
+        // Every other row of a frame, or all of them backwards, are not one piece of memory.
+        return match array.to_vec() {
+            Ok(all) => Ok(all),
+            Err(_) => Ok(array.try_readonly()?.as_array().to_vec()),
+        };
     }
     numbers.try_iter()?.map(|number| number?.extract()).collect()
 }

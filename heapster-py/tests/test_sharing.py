@@ -105,6 +105,32 @@ def test_ctrl_c_cancels_a_query(busy: heapster.Store) -> None:
         assert process.communicate(timeout=60)[0] == "cancelled 1.0 True\n"
 
 
+def test_ctrl_c_ends_an_append_of_a_frame(tmp_path: pathlib.Path) -> None:
+    script = (
+        "import heapster, pyarrow, sys, time\n"
+        "schema = pyarrow.schema([('time', pyarrow.timestamp('s')), ('n', pyarrow.int64())])\n"
+        "def batches():\n"
+        "    for number in range(600):\n"
+        "        yield pyarrow.record_batch([pyarrow.array([number], schema[0].type),"
+        " pyarrow.array([number])], schema=schema)\n"
+        "        if number == 2:\n"
+        "            print('appending', flush=True)\n"
+        "        time.sleep(0.1)\n"
+        "store = heapster.open(sys.argv[1], 'rw')\n"
+        "begin = time.monotonic()\n"
+        "try:\n"
+        "    store.append_frame(pyarrow.RecordBatchReader.from_batches(schema, batches()))\n"
+        "except KeyboardInterrupt:\n"
+        "    print('ended', len(store.select('n')), time.monotonic() - begin < 30)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "appending\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == "ended 0 True\n"
+
+
 def ask_in_child(store: heapster.Store, answer: multiprocessing.connection.Connection) -> None:
     try:
         store.query("1")

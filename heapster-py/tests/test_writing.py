@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import math
 import struct
+from typing import Iterator
 
 import numpy
 import pandas
@@ -202,3 +204,327 @@ def test_the_kind_of_a_metric_is_the_catalogues_or_as_said(writer: heapster.Stor
     writer.append([({}, {"cpu/usage": 1, "mine": 1})], START, unit="ms", kinds={"mine": "cumulative"})
     # A counter that is taken for a gauge would be warned of.
     assert writer.query("rate(mine[5m])", at="2026-11-01T12:01:00Z").warnings == []
+
+
+def of_index(index: pandas.Index) -> pandas.DataFrame:
+    return pandas.DataFrame({"n": [1, 2]}, index=index)
+
+
+def test_labels_in_a_pandas_index_are_labels(writer: heapster.Store) -> None:
+    frame = of_index(pandas.Index(["a", "b"], name="pod"))
+    frame["time"] = pandas.to_datetime(["2026-11-01"] * 2)
+    assert writer.append_frame(frame).accepted == 2
+    assert writer.labels("pod") == ["a", "b"]
+
+
+@pytest.mark.parametrize("names", [["time", "pod"], ["pod", "time"], [None, "pod"], ["at", "pod"]])
+def test_levels_of_a_pandas_index_are_columns(writer: heapster.Store, names: list[str]) -> None:
+    times, pods = pandas.to_datetime(["2026-11-01"] * 2), ["a", "b"]
+    arrays = [pods, times] if names[0] == "pod" else [times, pods]
+    frame = of_index(pandas.MultiIndex.from_arrays(arrays, names=names))
+    assert writer.append_frame(frame).accepted == 2
+    assert writer.select("n").to_dict()["pod"] == ["a", "b"]
+
+
+def test_an_index_is_left_out_only_when_it_numbers_the_rows(writer: heapster.Store) -> None:
+    frame = of_index(pandas.Index(["a", "b"]))
+    frame["time"] = pandas.to_datetime(["2026-11-01", "2026-11-02"])
+    with pytest.raises(heapster.errors.QueryError, match="rename_axis"):
+        writer.append_frame(frame)
+    assert writer.append_frame(frame.reset_index(drop=True)).accepted == 2
+
+
+@pytest.mark.parametrize("pick", [slice(None, None, 2), slice(None, None, -1)])
+def test_rows_of_pandas_that_are_not_one_piece_of_memory_are_taken(
+    writer: heapster.Store, pick: slice
+) -> None:
+    index = pandas.date_range("2026-11-01", periods=6, freq="min")
+    frame = pandas.DataFrame({"f": [0.5, 1, 2, 3, 4, 5], "i": range(6)}, index=index)[pick]
+    writer.append_frame(frame)
+    for metric in ("f", "i"):
+        assert writer.select(metric).to_dict()["value"] == sorted(frame[metric])
+
+
+def test_two_columns_of_one_name_are_refused(writer: heapster.Store) -> None:
+    times = pyarrow.array([1], pyarrow.timestamp("s"))
+    table = pyarrow.table([times, pyarrow.array([1]), pyarrow.array([2])], names=["time", "n", "n"])
+    index = pandas.DatetimeIndex(["2026-11-01"])
+    for frame in (
+        table,
+        pandas.DataFrame([[1, 2]], columns=["n", "n"], index=index),
+        pandas.DataFrame([[1, 2]], columns=["1", 1], index=index),
+        pandas.DataFrame({"n": [1], "pod": ["a"]}, index=index).set_index("pod", drop=False),
+    ):
+        with pytest.raises(heapster.errors.QueryError, match="two columns that are called"):
+            writer.append_frame(frame)
+
+
+def cells(report: heapster.Appended) -> int:
+    taken = report.accepted + report.duplicate + report.replaced
+    return taken + report.missing + sum(report.refused.values())
+
+
+def test_a_report_counts_every_cell_once(writer: heapster.Store) -> None:
+    times = pyarrow.array([1_000, 1_001, 1_002, 1_003, 5_000, None, 4 * 10**18], pyarrow.timestamp("us"))
+    columns = {
+        "time": times,
+        "pod": ["a", "a", "a", "b", None, "a", "a"],
+        "i": pyarrow.array([1, 1, 2, 3, None, 5, 6], pyarrow.uint64()),
+        "f": [0.5, 0.5, None, math.nan, 1.0, 2.0, 3.0],
+    }
+    report = writer.append_frame(pyarrow.table(columns))
+    assert cells(report) == 14
+    assert (report.accepted, report.duplicate, report.replaced, report.missing) == (5, 2, 1, 2)
+    assert report.refused == {"no_time": 2, "time_out_of_range": 2}
+    assert report.truncated == 3
+    assert len(writer.select("{}")) == report.accepted
+
+
+@pytest.mark.parametrize("rows", [3, 400_000])
+def test_a_report_adds_up_however_far_apart_samples_of_one_moment_are(
+    writer: heapster.Store, rows: int
+) -> None:
+    moments = [number % (rows // 3) for number in range(rows)]
+    values = numpy.arange(rows) // 2
+    frame = pyarrow.table({"time": pyarrow.array(moments, pyarrow.timestamp("s")), "n": values, "m": values})
+    report = writer.append_frame(frame)
+    assert cells(report) == 2 * rows
+    assert len(writer.select("n")) == len(set(moments)) == report.accepted // 2
+
+
+def test_a_report_of_an_append_counts_every_cell_once(writer: heapster.Store) -> None:
+    report = writer.append([({}, {"n": value}) for value in (1, 2, 2)], START, unit="ms")
+    # What it replaced is counted beside the cells.
+    assert (report.accepted, report.duplicate, report.replaced) == (2, 1, 1)
+
+
+def test_labels_with_the_names_of_columns_come_back(writer: heapster.Store) -> None:
+    labels = {"time": "noon", "time_": "one", "metric": "a", "value": "b", "value_int": "c"}
+    writer.append([(labels, {"n": 1})], START, unit="ms")
+    result = writer.select("n")
+    assert len(set(result.columns)) == len(result.columns) == 8
+    for number, frame in enumerate([result, result.to_arrow(), result.head(1), *result.iter_batches(1)]):
+        with heapster.open(f"{writer.path}-{number}", "rw") as copy:
+            copy.append_frame(frame)
+            assert copy.select("n").series == [{"__name__": "n", **labels}]
+    # A column that was renamed since is called as it is now.
+    renamed = pyarrow.table(result).rename_columns(
+        ["zeit" if name == "time__" else name for name in result.columns]
+    )
+    with heapster.open(f"{writer.path}-renamed", "rw") as copy:
+        copy.append_frame(renamed)
+        assert copy.labels("zeit") == ["noon"] and copy.labels("time") == []
+
+
+def test_labels_that_a_metric_has_of_its_own_stay_such(writer: heapster.Store) -> None:
+    node = {"type": "node", "nodename": "n"}
+    disk = {**node, "__labeled__": "resource_id", "resource_id": "/"}
+    writer.append([(node, {"x": 1}), (disk, {"filesystem/usage": 7})], START, unit="ms")
+    result = writer.select("{}")
+    assert "__labeled__" not in result.columns
+    for number, frame in enumerate([result, result.head(5)]):
+        with heapster.open(f"{writer.path}-{number}", "rw") as copy:
+            assert copy.append_frame(frame).accepted == 2
+            question = ("node:n", "filesystem/usage", "max")
+            assert copy.historical(*question, labels={"resource_id": "/"}).item() == 7
+            assert len(copy.historical(*question)) == 0
+            assert copy.historical("node:n", "x", "max").item() == 1
+
+
+def test_gaps_of_a_wide_frame_of_pandas_are_no_samples(writer: heapster.Store) -> None:
+    writer.append([({"a": "1"}, {"f": math.nan})], START, unit="ms")
+    writer.append([({"a": "2"}, {"f": 0.25})], START + 1, unit="ms")
+    wide = writer.select("f").to_pandas(wide=True, by="a")
+    assert [dtype.name for dtype in wide.dtypes] == ["Float64", "Float64"]
+    with heapster.open(f"{writer.path}-copy", "rw") as copy:
+        report = copy.append_frame(wide)
+        assert (report.accepted, report.missing) == (2, 2)
+        assert math.isnan(copy.select("1").item()) and copy.select("2").item() == 0.25
+
+
+def test_the_name_of_a_metric_is_no_label(writer: heapster.Store) -> None:
+    frame = pyarrow.table(
+        {"time": pyarrow.array([1], pyarrow.timestamp("s")), "__name__": ["up"], "value": [1]}
+    )
+    for append in (
+        lambda: writer.append_frame(frame),
+        lambda: writer.append_frame(frame.drop_columns("__name__"), add={"__name__": "up"}),
+        lambda: writer.append([({"__name__": "up"}, {"n": 1})]),
+    ):
+        with pytest.raises(heapster.errors.QueryError, match="no label"):
+            append()
+    writer.append_frame(frame, metric="__name__")
+    assert writer.select("up").series == [{"__name__": "up"}]
+
+
+def test_a_label_without_a_name_is_refused(writer: heapster.Store) -> None:
+    frame = {"time": ["2026-11-01"], "": ["x"], "n": [1]}
+    for append in (
+        lambda: writer.append_frame(frame),
+        lambda: writer.append([({"": "x"}, {"n": 1})]),
+        lambda: writer.append_frame({"time": ["2026-11-01"], "n": [1]}, add={"": "x"}),
+    ):
+        with pytest.raises(heapster.errors.QueryError, match="has no name"):
+            append()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        numpy.array(["2026-01-01"], "datetime64[ns]"),
+        numpy.array([5], "timedelta64[s]"),
+        [numpy.datetime64("2026-01-01")],
+        [dt.datetime(2026, 1, 1)],
+        [[1]],
+    ],
+    ids=str,
+)
+def test_what_is_no_number_is_no_value_of_a_mapping(writer: heapster.Store, values: object) -> None:
+    with pytest.raises(TypeError, match="neither times, texts nor numbers"):
+        writer.append_frame({"time": [1], "n": values}, unit="s")
+
+
+def test_a_mapping_takes_what_a_frame_does(writer: heapster.Store) -> None:
+    columns = {
+        "time": [1, None, float("nan"), pandas.NaT, pandas.NA, numpy.datetime64("NaT"), 10**20],
+        "n": [numpy.float32(0.5), 1, 1.0, numpy.int8(1), True, None, 2],
+    }
+    report = writer.append_frame(columns, unit="s")
+    assert (report.accepted, report.missing) == (1, 1)
+    assert report.refused == {"no_time": 4, "time_out_of_range": 1}
+    report = writer.append_frame({"time": [1], "big": [2**64 - 1], "gap": [pandas.NA]}, unit="s")
+    assert report.refused == {"value_out_of_range": 1} and report.missing == 1
+    with pytest.raises(heapster.errors.QueryError, match="64 bits"):
+        writer.append_frame({"time": [1], "n": [2**64]}, unit="s")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pyarrow.array([1], pyarrow.timestamp("s")),
+        pyarrow.array([1.0]),
+        pyarrow.array([decimal.Decimal("1.5")]),
+        pyarrow.array([{"a": 1}]),
+        pyarrow.array([[1]]),
+        pyarrow.array([b"x"]),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_a_column_that_is_none_of_ours_is_refused(writer: heapster.Store, extra: pyarrow.Array) -> None:
+    # Beside `value`, `value_int` is where results have integers that floats cannot hold.
+    times = pyarrow.array([1], pyarrow.timestamp("s"))
+    frame = pyarrow.table({"time": times, "metric": ["m"], "value": [1.0], "value_int": extra})
+    with pytest.raises(heapster.errors.QueryError, match='"value_int" of .* is neither'):
+        writer.append_frame(frame)
+
+
+@pytest.mark.parametrize("column", ["metric", "label"])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        pyarrow.array([b"ok", b"\xff\xfe"], pyarrow.binary()).view(pyarrow.utf8()),
+        pyarrow.array([b"ok", b"\xff\xfe"], pyarrow.large_binary()).view(pyarrow.large_utf8()),
+        pyarrow.DictionaryArray.from_arrays([0, 7], pyarrow.array(["a"]), safe=False),
+        pyarrow.DictionaryArray.from_arrays([0, -1], pyarrow.array(["a"]), safe=False),
+        pyarrow.DictionaryArray.from_arrays(
+            [0, 1], pyarrow.array([b"ok", b"\xff"], pyarrow.binary()).view(pyarrow.utf8())
+        ),
+    ],
+    ids=["utf8", "large", "key beyond", "key below", "text of a dictionary"],
+)
+def test_texts_that_are_none_are_refused(
+    writer: heapster.Store, column: str, damaged: pyarrow.Array
+) -> None:
+    times = pyarrow.array([1, 2], pyarrow.timestamp("s"))
+    frame = pyarrow.table({"time": times, column: damaged, "value": [1, 2]})
+    with pytest.raises(heapster.errors.QueryError, match=f'column "{column}" are damaged'):
+        writer.append_frame(frame)
+    assert len(writer.select("{}")) == 0
+
+
+def test_a_slice_of_arrow_is_only_that(writer: heapster.Store) -> None:
+    table = pyarrow.table(
+        {
+            "time": pyarrow.array([1, 2, 3], pyarrow.timestamp("s")),
+            "pod": pyarrow.array(["a", None, "c"]).dictionary_encode(),
+            "n": [1, None, 3],
+        }
+    )
+    report = writer.append_frame(table.slice(1))
+    assert (report.accepted, report.missing) == (1, 1)
+    assert writer.select("n").to_dict()["value"] == [3] and writer.labels("pod") == ["c"]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int64", "boolean", "Int64", "uint64", "int64[pyarrow]", "bool[pyarrow]", "double[pyarrow]"]
+)
+def test_gaps_of_pandas_are_no_samples(writer: heapster.Store, dtype: str) -> None:
+    times = pandas.to_datetime(["2026-11-01", "2026-11-02"])
+    has_gap = dtype not in ("int64", "uint64")
+    values = pandas.array([1, None if has_gap else 0], dtype)
+    report = writer.append_frame(pandas.DataFrame({"time": times, "n": values}))
+    assert (report.accepted, report.missing) == ((1, 1) if has_gap else (2, 0))
+    assert writer.select("n").to_dict()["value"] == [1] if has_gap else [1, 0]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["timestamp[ns][pyarrow]", "timestamp[us, tz=America/New_York][pyarrow]", "date32[pyarrow]"]
+)
+def test_pandas_times_of_arrow_are_understood(writer: heapster.Store, dtype: str) -> None:
+    noon = pandas.Series(pandas.to_datetime(["2026-11-01T12:00:00Z", None]))
+    texts = pandas.array(["a", None], "string[pyarrow]").astype(pandas.ArrowDtype(pyarrow.string()))
+    times = noon.dt.date.astype(dtype) if dtype.startswith("date") else noon.astype(dtype)
+    if dtype.startswith("timestamp[ns]"):
+        times = noon.dt.tz_localize(None).astype(dtype)
+    report = writer.append_frame(pandas.DataFrame({"time": times, "pod": texts, "n": [1, 2]}))
+    assert report.refused == {"no_time": 1}
+    hour = "00" if dtype.startswith("date") else "12"
+    assert writer.select("n").to_numpy()["time"][0] == numpy.datetime64(f"2026-11-01T{hour}:00")
+    assert writer.labels("pod") == ["a"]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64", "float64"])
+def test_numbers_of_any_type_are_times(writer: heapster.Store, library: str, dtype: str) -> None:
+    columns = {"time": numpy.array([1_793_534_400], dtype), "n": [1]}
+    frame = {"pandas": pandas.DataFrame, "polars": polars.DataFrame, "pyarrow": pyarrow.table}[library](columns)
+    with pytest.raises(heapster.errors.QueryError, match="numbers; say of what"):
+        writer.append_frame(frame)
+    writer.append_frame(frame, unit="s")
+    assert writer.select("n").to_numpy()["time"].astype("int64").tolist() == [START]
+
+
+def test_fractions_and_large_numbers_are_times(writer: heapster.Store) -> None:
+    times = [1.0015, -0.5, math.nan, math.inf, 1e300]
+    report = writer.append_frame(polars.DataFrame({"time": times, "n": [1] * 5}), unit="s")
+    assert (report.accepted, report.truncated) == (2, 1)
+    assert report.refused == {"no_time": 1, "time_out_of_range": 2}
+    assert writer.select("n").to_numpy()["time"].astype("int64").tolist() == [-500, 1001]
+    far = pyarrow.table({"time": pyarrow.array([2**63 + 1, 2**64 - 1], pyarrow.uint64()), "n": [1, 2]})
+    assert writer.append_frame(far, unit="ns").refused == {"too_far_ahead": 2}
+    assert writer.append_frame(far, unit="s").refused == {"time_out_of_range": 2}
+
+
+def test_a_unit_beside_times_that_have_one_is_refused(writer: heapster.Store) -> None:
+    frame = pyarrow.table({"time": pyarrow.array([1], pyarrow.timestamp("s")), "n": [1]})
+    with pytest.raises(heapster.errors.QueryError, match="leave out unit="):
+        writer.append_frame(frame, unit="ns")
+
+
+def test_what_a_generator_of_batches_raises_is_the_cause(writer: heapster.Store) -> None:
+    schema = pyarrow.schema([("time", pyarrow.timestamp("s")), ("n", pyarrow.int64())])
+
+    def batches() -> Iterator[pyarrow.RecordBatch]:
+        yield pyarrow.record_batch([pyarrow.array([1], schema[0].type), pyarrow.array([1])], schema=schema)
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(heapster.errors.QueryError, match="mine") as caught:
+        writer.append_frame(pyarrow.RecordBatchReader.from_batches(schema, batches()))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_what_is_not_yet_a_frame_says_what_to_call(writer: heapster.Store) -> None:
+    with pytest.raises(TypeError, match=r"collect\(\)"):
+        writer.append_frame(polars.LazyFrame({"time": [1], "n": [1]}))
+    with pytest.raises(TypeError, match=r"to_frame\(\)"):
+        writer.append_frame(pandas.Series([1], index=pandas.to_datetime(["2026-11-01"])))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Literal, Mapping, NamedTuple, Protocol, Sequence
 
 from . import _frames, _heapster, _times
 from ._database import Database
 from ._times import Duration, Moment
-from .errors import QueryError
+from .errors import LockedError, QueryError
 
 if TYPE_CHECKING:
     from ._database import Answer
@@ -31,6 +32,13 @@ _REASONS = {
 }
 
 
+class Dependant(Protocol):
+    """What uses a store and has to stop before it is closed."""
+
+    def stop(self) -> None:
+        """Stop using it."""
+
+
 class Refreshed(NamedTuple):
     """What a refresh found."""
 
@@ -49,14 +57,18 @@ class Refreshed(NamedTuple):
 class Appended:
     """What came of an append.
 
+    Each cell of a frame is counted once, as accepted, duplicate, replaced, missing or refused. Of
+    :meth:`Store.append`, which compares with what is stored as well, ``replaced`` are values of the
+    store or the batch whose place one of the accepted has taken.
+
     Attributes
     ----------
     accepted : int
-        Samples that are in the store now.
+        Samples that the store took.
     duplicate : int
         Samples that were there already, with the same value.
     replaced : int
-        Samples in whose place a later one of the same moment counts.
+        Samples in whose place a later one of the same series and moment counts.
     missing : int
         Cells without a value, of which there is nothing to store.
     truncated : int
@@ -98,10 +110,26 @@ class Store(Database):
         self.path = path
         self.mode = mode
         self._options = dict(options)
+        self._dependants: weakref.WeakSet[Dependant] = weakref.WeakSet()
+        self._is_open = True
         if mode == "r":
             self._native = _heapster.Store.read(path)
-        else:
+            return
+        try:
             self._native = _heapster.Store.write(path, sorted(self._options.items()))
+        except LockedError:
+            if any(one._writes_to(path) for one in list(_WRITERS)):
+                raise LockedError(
+                    f"{path} is open for writing in this process already; use that Store, or close "
+                    "it first"
+                ) from None
+            raise
+        self._process = os.getpid()
+        _WRITERS.add(self)
+
+    def _writes_to(self, path: str) -> bool:
+        is_same = os.path.realpath(self.path) == os.path.realpath(path)
+        return self._is_open and is_same and self._process == os.getpid()
 
     # Reading.
 
@@ -133,8 +161,16 @@ class Store(Database):
         return dict(self._native.stats())
 
     def close(self) -> None:
-        """Close it; once more does nothing. What was appended is put on the disk first."""
-        self._native.close()
+        """Close it; once more does nothing. What was appended is put on the disk first.
+
+        Collectors and servers that use it are stopped.
+        """
+        try:
+            for dependant in list(self._dependants):
+                dependant.stop()
+        finally:
+            self._native.close()
+        self._is_open = False
 
     # Writing.
 
@@ -144,7 +180,7 @@ class Store(Database):
         at: Moment | None = None,
         *,
         kinds: Mapping[str, str] | None = None,
-        ack: str = "buffered",
+        ack: Literal["buffered", "durable", "memory"] = "buffered",
         unit: str | None = None,
     ) -> Appended:
         """Append metric sets that share one moment: pairs of labels and values.
@@ -199,9 +235,10 @@ class Store(Database):
         Parameters
         ----------
         frame : pandas.DataFrame, polars.DataFrame, Result, anything with an Arrow stream, or a mapping
-            The rows; a mapping has lists or arrays by the names of their columns.
+            The rows; a mapping has lists or arrays by the names of their columns. The levels of a
+            pandas index are columns too; only one that numbers the rows is left out.
         time : str
-            The column of times. Integers need ``unit``. Times without a zone are in UTC. Digits below
+            The column of times. Numbers need ``unit``. Times without a zone are in UTC. Digits below
             the millisecond are cut off, and the rows with such are counted.
         labels : list of str, optional
             The columns of labels; by default all that hold texts.
@@ -212,12 +249,18 @@ class Store(Database):
         kinds : mapping, optional
             As for :meth:`append`.
         unit : {"s", "ms", "us", "ns"}, optional
-            Of the times, when they are integers.
+            Of the times, when they are numbers.
 
         Notes
         -----
         This is for old data and much of it: it goes into segments of its own, past the log. For what
         comes every few seconds, use :meth:`append`.
+
+        Samples are compared with those of the same frame, not with those that are stored: one that is
+        there already counts as accepted, and takes its place.
+
+        Ctrl-C ends it. What was written by then stays, in parts of about 64 MiB; to append the frame
+        again does no harm.
 
         Examples
         --------
@@ -226,6 +269,7 @@ class Store(Database):
         ...                         "temperature": [21.5, None]}, add={"house": "mine"})
         Appended(accepted=1, duplicate=0, replaced=0, missing=1, truncated=0, refused={})
         """
+        rows, unit = _frames.stream(frame, time, unit, is_whole=labels is None)
         options = {
             "time": time,
             "unit": unit,
@@ -235,7 +279,13 @@ class Store(Database):
             "value": value,
             "kinds": dict(kinds or {}),
         }
-        return Appended._of(self._native.append_frame(_frames.stream(frame, time, unit), options))
+        try:
+            return Appended._of(self._native.append_frame(rows, options))
+        except QueryError as error:
+            failure = rows.failure if isinstance(rows, _frames.Watched) else None
+            if failure is None:
+                raise
+            raise error from failure
 
     def sync(self) -> None:
         """Put what was appended on the disk, so that it survives a power cut."""
@@ -295,13 +345,17 @@ class Store(Database):
         return self._native.labels(label, start, end)
 
 
+#: Stores of this process that are open for writing, and some that were.
+_WRITERS: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
 def _reopen(path: str) -> Store:
     return Store(path, "r", {})
 
 
 def open_store(
     path: str | os.PathLike[str],
-    mode: str = "r",
+    mode: Literal["r", "rw"] = "r",
     *,
     retention: str | None = None,
     downsampling: str | None = None,
@@ -325,7 +379,7 @@ def open_store(
     NotAStoreError
         There is no store in the directory.
     LockedError
-        Another process has it open for writing, and so did this want to.
+        It is open for writing already, in another process or in this one, and so did this want to.
 
     Examples
     --------
