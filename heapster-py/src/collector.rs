@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use heapster_core::{DataBatch, Text, Timestamp};
+use heapster_server::live::Live;
 use heapster_server::targets::TargetRegistry;
 use heapster_server::telemetry::Registry;
 use pyo3::prelude::*;
@@ -25,6 +26,7 @@ pub struct Collector {
 struct Seen {
     registry: Arc<Registry>,
     targets: Arc<TargetRegistry>,
+    live: Arc<Live>,
     recent: Recent,
 }
 
@@ -47,6 +49,7 @@ impl Collector {
         let seen = Seen {
             registry: Arc::clone(keeper.app.registry()),
             targets: Arc::clone(keeper.app.targets()),
+            live: Arc::clone(keeper.app.live()),
             recent: keeper.recent.clone(),
         };
         Ok(Self { keeper: Owned::new("collector", keeper), seen })
@@ -79,6 +82,14 @@ impl Collector {
         }
         lines.sort();
         lines
+    }
+
+    /// Time of the newest batch, or of the newest scrape of a target.
+    fn newest(&self) -> Option<i64> {
+        let batch = self.seen.live.latest().map(|batch| batch.timestamp);
+        let targets = self.seen.targets.jobs().into_iter().flat_map(|(_, job)| job.active);
+        let scraped = targets.filter_map(|target| target.status().last_scrape).max();
+        batch.max(scraped).map(Timestamp::as_millis)
     }
 
     /// The newest batch: its time and a row for each entity; `None` before the first.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use heapster_server::app::{self, App, AppError};
 use heapster_server::cli::Config;
@@ -16,6 +17,10 @@ use crate::error;
 use crate::keeper::{Owned, config, runtime};
 use crate::recent::Recent;
 use crate::store::Store;
+
+/// How long requests that are under way may take once the server is to stop. Whoever stops one in a
+/// notebook waits for it.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 
 /// A running server.
 #[pyclass(frozen, module = "heapster._heapster")]
@@ -77,7 +82,8 @@ fn start(config: &Config, router: Router) -> Result<(Running, SocketAddr), AppEr
     let (address, listener) = runtime.block_on(app::listen(config.listen))?;
     let closing = CancellationToken::new();
     let closed = closing.clone().cancelled_owned();
-    let serve = http::serve(listener, Arc::new(router), ServerOptions::default(), closed);
+    let options = ServerOptions { shutdown_timeout: SHUTDOWN_MAX, ..ServerOptions::default() };
+    let serve = http::serve(listener, Arc::new(router), options, closed);
     let serving = runtime.spawn(serve);
     Ok((Running { runtime, serving, closing }, address))
 }

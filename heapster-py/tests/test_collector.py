@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.server
 import json
 import pathlib
+import socket
+import subprocess
+import sys
 import threading
+import time
 import urllib.request
 from typing import Iterator
 
@@ -122,3 +127,88 @@ def test_a_server_beyond_this_machine_has_to_be_asked_for(writer: heapster.Store
 def test_only_a_store_that_is_written_can_be_served(db: heapster.Store) -> None:
     with pytest.raises(heapster.errors.ReadOnlyError, match='mode="rw"'):
         heapster.serve(db, port=0)
+
+
+def test_a_forked_process_leaves_the_temporary_store_alone() -> None:
+    script = (
+        "import heapster, os, sys, warnings\n"
+        "warnings.simplefilter('ignore')\n"
+        "collector = heapster.Collector('host', resolution='5s').start()\n"
+        "path = collector.store.path\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    assert 'another process' in repr(collector), repr(collector)\n"
+        "    sys.exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "print(os.path.exists(path), collector.store.append([({}, {'x': 1})]).accepted)\n"
+        "collector.close()\n"
+        "print(os.path.exists(path))\n"
+        "path = heapster.Collector('host').store.path\n"
+        "print(os.path.exists(path))\n"
+    )
+    command = [sys.executable, "-c", script]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert answer.stdout == "True 1\nFalse\nFalse\n"
+
+
+def test_a_start_that_fails_leaves_the_directory_free(tmp_path: pathlib.Path) -> None:
+    kept = []
+    for start in (
+        lambda: heapster.Collector("gopher", store=tmp_path).__enter__(),
+        lambda: heapster.Collector("gopher", store=tmp_path).start(),
+    ):
+        # As in a notebook, the traceback keeps the collector.
+        with pytest.raises(heapster.errors.QueryError) as caught:
+            start()
+        kept.append(caught.value)
+    with heapster.Collector("host", store=tmp_path, resolution="5s"):
+        pass
+    nowhere = heapster.Collector("gopher")
+    with pytest.raises(heapster.errors.QueryError):
+        nowhere.start()
+    assert not pathlib.Path(nowhere.store.path).exists()
+
+
+def test_closing_a_store_stops_what_uses_it(tmp_path: pathlib.Path) -> None:
+    store = heapster.open(tmp_path, "rw")
+    collector = heapster.Collector("host", store=store, resolution="5s").start()
+    server = heapster.serve(store, port=0)
+    store.close()
+    assert not collector.is_running and "stopped" in repr(collector)
+    assert collector.progress.failed == 0 and collector.errors == []
+    with pytest.raises(heapster.errors.ServerError):
+        heapster.connect(server.url).query("1")
+    heapster.open(tmp_path, "rw").close()
+    server.stop()
+    collector.stop()
+    store.close()
+
+
+def test_before_its_first_batch_a_collector_has_none(writer: heapster.Store) -> None:
+    writer.append([({"a": "1"}, {"x": 1})])
+    with heapster.Collector("host", store=writer, resolution="60s") as collector:
+        rounds, failed, last = collector.progress
+        latest = collector.latest()
+        if collector.progress.rounds == 0:
+            assert (rounds, failed, last) == (0, 0, None)
+            assert len(latest) == 0 and "entity" in latest.columns
+
+
+def test_progress_has_the_time_of_the_newest_round(writer: heapster.Store, target: str) -> None:
+    future = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=5)
+    writer.append([({"a": "1"}, {"x": 1})], future)
+    for source in ("host", f"prometheus:{target}"):
+        with heapster.Collector(source, store=writer, resolution="5s") as collector:
+            collector.wait()
+            last = collector.progress.last
+            assert last is not None and abs(last - dt.datetime.now(dt.timezone.utc)) < dt.timedelta(minutes=1)
+
+
+def test_a_server_does_not_wait_for_half_a_request(writer: heapster.Store) -> None:
+    server = heapster.serve(writer, port=0)
+    with socket.create_connection(server.url.removeprefix("http://").split(":")) as half:
+        half.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /-/hea")
+        assert half.recv(4096).startswith(b"HTTP/1.1 200")
+        begin = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begin < 8

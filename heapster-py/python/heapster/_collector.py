@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
+import shutil
 import tempfile
 import time
+import weakref
 from types import TracebackType
 from typing import Any, NamedTuple, Sequence
 
@@ -34,7 +37,7 @@ class Progress(NamedTuple):
     failed : int
         Rounds without a batch, and scrapes without samples.
     last : datetime.datetime or None
-        Time of the newest batch.
+        Time of the newest of them.
     """
 
     rounds: int
@@ -59,8 +62,8 @@ class Collector:
     Attributes
     ----------
     store : Store
-        Where it collects to. It stays open after ``stop``, and is closed at the end of the block, or
-        by :meth:`close`, unless it was given open.
+        Where it collects to. It stays open after ``stop``, and is closed at the end of the block, by
+        :meth:`close`, or when the start fails, unless it was given open.
 
     Examples
     --------
@@ -79,14 +82,15 @@ class Collector:
     ) -> None:
         self.source = [source] if isinstance(source, str) else list(source)
         self.resolution = _times.duration(resolution, "resolution")
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: weakref.finalize[Any, Any] | None = None
+        self._process = os.getpid()
         self._owns_store = not isinstance(store, Store)
         if isinstance(store, Store):
             self.store = store
         else:
             if store is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="heapster-")
-                store = self._temporary.name
+                store = tempfile.mkdtemp(prefix="heapster-")
+                self._temporary = weakref.finalize(self, _remove, store, os.getpid())
             self.store = open_store(store, "rw")
         self._native: _heapster.Collector | None = None
         self._is_running = False
@@ -96,8 +100,15 @@ class Collector:
         if self._is_running:
             raise CollectorError("the collector is running already")
         milliseconds = self.resolution // dt.timedelta(milliseconds=1)
-        self._native = _heapster.Collector(self.store._native, self.source, f"{milliseconds}ms")
+        try:
+            self._native = _heapster.Collector(self.store._native, self.source, f"{milliseconds}ms")
+        except BaseException:
+            # A traceback may keep this object, and with it the lock of the directory.
+            if self._owns_store:
+                self.close()
+            raise
         self._is_running = True
+        self.store._dependants.add(self)
         return self
 
     def stop(self) -> None:
@@ -108,11 +119,15 @@ class Collector:
 
     def close(self) -> None:
         """Stop, and close the store unless it was given open."""
-        self.stop()
-        if self._owns_store:
-            self.store.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        try:
+            self.stop()
+        finally:
+            try:
+                if self._owns_store:
+                    self.store.close()
+            finally:
+                if self._temporary is not None:
+                    self._temporary()
 
     @property
     def is_running(self) -> bool:
@@ -128,8 +143,8 @@ class Collector:
         rounds = _total(text, "heapster_collector_rounds_total", "result")
         scrapes = _total(text, "heapster_target_scrapes_total", "result")
         done = rounds.pop("done", 0) + scrapes.pop("good", 0)
-        bounds = None if not self._is_running else self.store._native.bounds()
-        last = None if bounds is None else _times.moment(bounds[1])
+        newest = self._native.newest() if done else None
+        last = None if newest is None else _times.moment(newest)
         return Progress(done, sum(rounds.values()) + sum(scrapes.values()), last)
 
     @property
@@ -142,14 +157,17 @@ class Collector:
     def latest(self) -> Result:
         """The newest batch as a table: a row for each entity, a column for each metric.
 
-        Of ``prometheus`` sources there are no batches; then it is the newest sample of each series.
+        Before the first batch it is empty. When all sources are ``prometheus``, of which there are no
+        batches, it is the newest sample of each series of the store.
         """
         if self._native is None or not self._is_running:
             raise ClosedError("the collector is not running")
         latest = self._native.latest()
-        if latest is None:
+        if latest is not None:
+            return Result("table", table=latest[1])
+        if all(source.startswith("prometheus") for source in self.source):
             return self.store.query('{__name__!=""}')
-        return Result("table", table=latest[1])
+        return Result("table", table=_heapster.entities_of([]))
 
     def wait(self, rounds: int = 1, timeout: Duration = "60s") -> None:
         """Wait until so many rounds more are stored.
@@ -179,6 +197,8 @@ class Collector:
         self.close()
 
     def __repr__(self) -> str:
+        if os.getpid() != self._process:
+            return f"<heapster.Collector {', '.join(self.source)} of another process>"
         state = "running" if self._is_running else "stopped"
         rounds, failed, _ = self.progress
         every = self.resolution.total_seconds()
@@ -188,6 +208,12 @@ class Collector:
         ]
         lines += [f"  {event.level}: {event.text}" for event in self.errors[-3:]]
         return "\n".join(lines)
+
+
+def _remove(path: str, process: int) -> None:
+    """Remove a temporary directory, unless this process was forked from the one that uses it."""
+    if os.getpid() == process:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _total(text: str, metric: str, label: str) -> dict[str, int]:
@@ -212,7 +238,10 @@ class Server:
         self.url = native.url()
 
     def stop(self) -> None:
-        """Stop once requests that are under way are answered; once more does nothing."""
+        """Stop once requests that are under way are answered, within three seconds.
+
+        Once more does nothing.
+        """
         self._native.stop()
 
     def __enter__(self) -> Server:
@@ -276,4 +305,6 @@ def serve(
         for name, value in given.items()
     ]
     native = None if collector is None else collector._native
-    return Server(_heapster.Server(store._native, native, texts))
+    server = Server(_heapster.Server(store._native, native, texts))
+    store._dependants.add(server)
+    return server
