@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import http.server
 import pathlib
+import threading
+import urllib.request
 from typing import Iterator
 from zoneinfo import ZoneInfo
 
@@ -200,7 +203,167 @@ def test_a_server_that_is_not_there_is_a_connection_error() -> None:
         heapster.connect("localhost:8082")
 
 
-def test_the_step_is_a_hundredth_of_the_range_unless_it_is_given(db: heapster.Store) -> None:
+def test_the_step_is_whole_seconds_for_about_120_moments_unless_it_is_given(db: heapster.Store) -> None:
     result = db.query_range("vector(1)", NOON, "2026-11-01T14:00:00Z")
     assert len(result) == 121
     assert START + MINUTE == int(result.to_dict()["time"][1].timestamp() * 1000)
+
+
+@pytest.mark.parametrize(("number", "unit"), [(10**15, "s"), (10**20, "s"), (-1e300, "ms"), (10**18, "ms")])
+def test_a_number_that_is_no_time_is_refused(db: heapster.Store, number: float, unit: str) -> None:
+    for ask in (
+        lambda: db.query("1", at=number, unit=unit),
+        lambda: db.select("x", end=number, unit=unit),
+        lambda: db.historical("cluster", "x", start=number, unit=unit),
+    ):
+        with pytest.raises(heapster.errors.QueryError, match="beyond the years 1 to 9999"):
+            ask()
+
+
+def test_time_ago_may_be_of_numpy(db: heapster.Store) -> None:
+    at = db.query("vector(1)", at=numpy.timedelta64(-1, "h")).to_dict()["time"][0]
+    age = dt.datetime.now(dt.timezone.utc) - at
+    assert dt.timedelta(minutes=59) < age < dt.timedelta(minutes=61)
+
+
+def test_the_place_of_a_mistake_is_in_characters(db: heapster.Store) -> None:
+    for query in ('up{a="é",b}', '"éé" + +"x"'):
+        with pytest.raises(heapster.errors.QueryError) as caught:
+            db.query(query)
+        assert query[caught.value.position or 0] in '}+'
+
+
+def test_what_is_no_selector_is_refused(asked: heapster.Database) -> None:
+    for selector in ("sum(x)", "x[5m]", "x or x"):
+        with pytest.raises(heapster.errors.QueryError, match="is no selector"):
+            asked.select(selector)
+    assert len(asked.select({"__name__": "sum(x)"})) == 0
+
+
+def test_samples_before_1970_are_selected_from_a_server(writer: heapster.Store) -> None:
+    for year in (1700, 1960, 1980):
+        writer.append([({}, {"x": year})], dt.datetime(year, 1, 1))
+    with heapster.serve(writer, port=0) as server, heapster.connect(server.url) as remote:
+        assert writer.select("x").to_dict()["value"] == [1700, 1960, 1980]
+        assert remote.select("x").to_dict()["value"] == [1960, 1980]
+        assert remote.select("x", "1960-01-01", "1970-01-01").to_dict()["value"] == [1960]
+        cut = remote.select("x", "1650-01-01")
+        assert "were not asked for" in cut.warnings[0] and len(cut) == 2
+
+
+def test_staleness_markers_are_told_from_other_nans(writer: heapster.Store) -> None:
+    bits = numpy.array([0x7FF0_0000_0000_0002, 0x7FF8_0000_0000_0000], "uint64")
+    for second, value in enumerate([1.0, *bits.view("float64")]):
+        writer.append([({}, {"x": float(value)})], second, unit="s")
+    stored = writer.select("x").to_numpy()["value"].view("uint64")
+    assert stored[1:].tolist() == bits.tolist()
+
+
+class Canned:
+    """A server that says to everything what it is told to say."""
+
+    def __init__(self, ip: str = "127.0.0.1") -> None:
+        self.answer: tuple[int, dict[str, str], bytes] = (200, {}, b"{}")
+        self.tokens: list[str | None] = []
+        canned = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                canned.tokens.append(self.headers.get("Authorization"))
+                status, headers, body = canned.answer
+                if self.path.startswith("/moved"):
+                    status, headers, body = 200, {}, b'{"status": "success", "data": ["moved"]}'
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer((ip, 0), Handler)
+        self.url = f"http://{ip}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def __enter__(self) -> Canned:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def test_a_token_goes_to_no_other_server() -> None:
+    with Canned() as first, Canned("127.0.0.2") as second:
+        remote = heapster.connect(first.url, token="secret")
+        first.answer = (302, {"Location": f"{second.url}/moved"}, b"")
+        with pytest.raises(heapster.errors.ServerError, match="sends us on to"):
+            remote.labels()
+        assert second.tokens == []
+        first.answer = (302, {"Location": "/moved"}, b"")
+        assert remote.labels() == ["moved"]
+        assert set(first.tokens) == {"Bearer secret"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (503, b'{"status":"error","errorType":"timeout","error":"slow"}', heapster.errors.QueryTimeoutError),
+        (422, b'{"status":"error","errorType":"execution","error":"no"}', heapster.errors.QueryError),
+        (
+            422,
+            b'{"status":"error","errorType":"execution","error":"query processing would load too many '
+            b'samples into memory in query execution"}',
+            heapster.errors.LimitError,
+        ),
+        (401, b"who are you", heapster.errors.ServerError),
+        (500, b"", heapster.errors.ServerError),
+        (200, b"<html>", heapster.errors.ServerError),
+        (200, b"[]", heapster.errors.ServerError),
+    ],
+)
+def test_what_a_server_says_is_an_error_of_ours(
+    status: int, body: bytes, error: type[Exception]
+) -> None:
+    with Canned() as server:
+        server.answer = (status, {}, body)
+        for ask in (lambda: heapster.connect(server.url).query("1"), heapster.connect(server.url).labels):
+            with pytest.raises(error) as caught:
+                ask()
+            if isinstance(caught.value, heapster.errors.ServerError) and status != 200:
+                assert caught.value.status == status
+
+
+def test_a_server_that_falls_silent_is_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise TimeoutError(110, "Connection timed out")
+
+    remote = heapster.connect("http://127.0.0.1:9")
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", silent)
+    with pytest.raises(heapster.errors.QueryTimeoutError, match="did not answer in time"):
+        remote.query("1")
+    with pytest.raises(heapster.errors.QueryTimeoutError, match="did not answer within 6 s"):
+        remote.query("1", timeout=1)
+
+
+def test_units_are_those_of_the_values(writer: heapster.Store) -> None:
+    node = {"type": "node", "nodename": "n"}
+    values = {"cpu/usage_rate": 1, "network/rx_rate": 1.0, "memory/node_utilization": 0.5, "mine": 1}
+    writer.append([(node, values)], START, unit="ms")
+    metrics = writer.metrics().to_dict()
+    units = {name: unit or "" for name, unit in zip(metrics["metric"], metrics["unit"])}
+    assert units == {
+        "cpu/usage_rate": "millicores",
+        "memory/node_utilization": "ratio",
+        "mine": "",
+        "network/rx_rate": "bytes/s",
+    }
+    for name, unit in units.items():
+        assert writer.select(name).unit == unit, name
+        assert writer.query(f'{{"{name}"}}', at=START, unit="ms").unit == unit, name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import http.client
 import json
+import re
 import ssl
 import urllib.error
 import urllib.parse
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from . import _heapster, _times
 from ._database import Database
-from .errors import ClosedError, QueryError, QueryTimeoutError, ServerError
+from .errors import ClosedError, LimitError, QueryError, QueryTimeoutError, ServerError
 
 if TYPE_CHECKING:
     from ._database import Answer
@@ -26,12 +27,40 @@ _GRACE = 5.0
 _KEYS = {"max": "maximum", "min": "minimum"}
 #: How far ahead of the clock samples may be, in milliseconds.
 _AHEAD = 600_000
+#: The longest range that PromQL has, 64 bits of nanoseconds, in milliseconds and roughly.
+_RANGE_MAX = 290 * 365 * 86_400_000
+#: How our query engine and Prometheus' begin to say that a query needs too much.
+_LIMIT = re.compile(
+    "query needs more than |query processing would load too many |exceeded maximum resolution of "
+)
+_PORTS = {"http": 80, "https": 443}
+
+
+class _SameOrigin(urllib.request.HTTPRedirectHandler):
+    """Follows a server to other paths, but to no other server: that one would get the token."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if _origin(newurl) != _origin(req.full_url):
+            fp.close()
+            raise ServerError(
+                f"{req.full_url} sends us on to {newurl}; connect to that server if you trust it", code
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 class Remote(Database):
     """A store behind a server; made by :func:`heapster.connect`.
 
-    Over HTTP values are floats: an integer beyond 2^53 comes as the nearest float.
+    Over HTTP values are floats: an integer beyond 2^53 comes as the nearest float. :meth:`select` has
+    no staleness markers, and :meth:`historical` no warnings. An error says in words, and not as
+    ``position``, where an expression is wrong.
     """
 
     def __init__(
@@ -51,7 +80,9 @@ class Remote(Database):
         self._headers = {"Accept": "application/json", **(headers or {})}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._context = context
+        self._opener = urllib.request.build_opener(
+            _SameOrigin, urllib.request.HTTPSHandler(context=context)
+        )
         self._is_open = True
 
     def close(self) -> None:
@@ -79,11 +110,15 @@ class Remote(Database):
         return self._ask("query_range", form, end, timeout)
 
     def _select(self, selector: str, start: int, end: int) -> tuple[_heapster.Frame, list[str]]:
-        # A range leaves its start out, and reaches back to 1970 when all is asked for.
         end = min(end, _times.now() + _AHEAD)
-        length = max(1, end - max(start, 0) + 1)
+        first = max(start, end - _RANGE_MAX)
+        # A range leaves its start out.
+        length = max(1, end - first + 1)
         form = {"query": f"{_in_promql(selector)}[{length}ms]", "time": _seconds(end)}
         _, frame, _, warnings = self._ask("query", form, end, None)
+        if _times.OLDEST < start < first:
+            since = _heapster.print_time(first)
+            warnings = [*warnings, f"samples before {since} were not asked for: a range has 290 years"]
         return frame, warnings
 
     def _historical(
@@ -148,14 +183,17 @@ class Remote(Database):
             raise ClosedError(f"the connection to {self.url} is closed")
         request = urllib.request.Request(self.url + target, data=form, headers=self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=patience, context=self._context) as answer:
+            with self._opener.open(request, timeout=patience) as answer:
                 body: bytes = answer.read()
                 return body
+        except ServerError:
+            raise
         except urllib.error.HTTPError as error:
             with error:
                 raise _said(self.url, error.code, error.read()) from None
         except TimeoutError as error:
-            raise QueryTimeoutError(f"{self.url} did not answer within {patience:g} s") from error
+            within = "in time" if patience is None else f"within {patience:g} s"
+            raise QueryTimeoutError(f"{self.url} did not answer {within}") from error
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
@@ -176,7 +214,7 @@ def _said(url: str, status: int, body: bytes) -> Exception:
         return QueryTimeoutError(text)
     # What the server could not make sense of, it says; whom it does not let in is no matter of the query.
     if status in (400, 422) and text:
-        return QueryError(text)
+        return LimitError(text) if _LIMIT.match(text) else QueryError(text)
     return ServerError(f"{url} answers {status}: {text or 'nothing'}", status)
 
 
