@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import io
+import pathlib
 import re
 
 import pytest
 
 import heapster
 from heapster import errors
+from known import SLOW, make_busy
 
 BASES = {
     "QueryError": ValueError,
@@ -45,6 +47,51 @@ def test_every_exception_is_in_the_tree_of_the_documentation() -> None:
     drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or ""))
     assert drawn == set(BASES)
     assert set(errors.__all__) == set(classes())
+
+
+def raise_each(tmp: pathlib.Path, name: str) -> None:
+    """Provokes an exception of a class; of a full disk and a fork others tell, or nobody can."""
+    if name == "QueryError":
+        heapster.connect("nowhere")
+    if name == "NotAStoreError":
+        heapster.open(tmp / "nothing")
+    if name == "StoreError":
+        heapster.open("/proc/heapster", "rw")
+    if name == "ServerError":
+        heapster.connect("http://127.0.0.1:9").query("1")
+    with heapster.open(tmp / "store", "rw") as store:
+        store.append([({}, {"n": 1})], 0, unit="s")
+        if name == "LimitError":
+            store.query_range("n", "1970-01-01", "2026-11-02", "1s")
+        if name == "QueryTimeoutError":
+            make_busy(store)
+            store.query_range(SLOW, "2026-11-01T12:00:00Z", "2026-11-01T13:00:00Z", "1s", timeout=0.01)
+        if name == "LockedError":
+            heapster.open(store.path, "rw")
+        if name == "ReadOnlyError":
+            heapster.open(store.path).append([])
+        if name == "CollectorError":
+            heapster.Collector("host", store=store).start().start()
+    if name == "ClosedError":
+        store.query("1")
+    if name == "CorruptionError":
+        for file in (tmp / "store").glob("MANIFEST*"):
+            file.write_bytes(b"\xff" * file.stat().st_size)
+        heapster.open(tmp / "store")
+
+
+@pytest.mark.parametrize("name", sorted(set(BASES) - {"DiskFullError", "ForkError", "MissingPackageError"}))
+def test_an_exception_is_raised_for_what_it_says(tmp_path: pathlib.Path, name: str) -> None:
+    with pytest.raises(errors.HeapsterError) as caught:
+        raise_each(tmp_path, name)
+    assert type(caught.value).__name__ == name
+    assert len(str(caught.value)) > 10
+
+
+def test_the_limits_of_a_server_are_limits(tmp_path: pathlib.Path) -> None:
+    with heapster.open(tmp_path / "store", "rw") as store, heapster.serve(store, port=0) as server:
+        with pytest.raises(errors.LimitError):
+            heapster.connect(server.url).query_range("n", "1970-01-01", "2026-11-02", "1s")
 
 
 def test_a_damaged_manifest_is_corruption(path: object) -> None:

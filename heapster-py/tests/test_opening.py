@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import pathlib
 import pickle
+import signal
+import socket
 import subprocess
 import sys
 
@@ -35,6 +37,14 @@ def test_one_process_writes_and_the_next_is_told_how_to_read(writer: heapster.St
         [sys.executable, "-c", script, writer.path], capture_output=True, text=True, check=True
     )
     assert answer.stdout == "told\n"
+
+
+def test_a_process_is_told_that_it_writes_already_itself(writer: heapster.Store) -> None:
+    with pytest.raises(heapster.errors.LockedError, match="in this process already"):
+        heapster.open(writer.path, "rw")
+    heapster.open(writer.path).close()
+    writer.close()
+    heapster.open(writer.path, "rw").close()
 
 
 def test_a_store_that_is_read_refuses_to_be_written(db: heapster.Store) -> None:
@@ -118,6 +128,17 @@ def test_the_module_is_the_command_line() -> None:
     assert run("version").stdout.startswith(f"version: {heapster.__version__}\n")
     assert "heapster query EXPR" in run("help", "query").stdout
     assert run("check").returncode == 2
+
+
+def test_ctrl_c_ends_the_command_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "heapster", "query", "up", "--url", url, "--timeout", "60s"]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            silent.settimeout(30)
+            with silent.accept()[0]:
+                process.send_signal(signal.SIGINT)
+                assert process.wait(timeout=20) == -signal.SIGINT
 
 
 def test_the_command_line_answers_from_a_directory(path: pathlib.Path) -> None:

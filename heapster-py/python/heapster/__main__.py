@@ -1,5 +1,6 @@
 """``python -m heapster``: the program ``heapster``, with the same verbs and flags."""
 
+import signal
 import sys
 
 from . import _heapster
@@ -7,6 +8,8 @@ from . import _heapster
 
 def main() -> int:
     """Run the program with the arguments of this process."""
+    # Python's own handler waits for the program to end; `serve` installs one that stops in order.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     return _heapster.main(sys.argv[1:])
 
 

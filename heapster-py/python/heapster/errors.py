@@ -8,7 +8,7 @@
     ├── QueryTimeoutError   (TimeoutError)     a query took longer than ``timeout``
     ├── StoreError          (OSError)          a directory or a file of it cannot be used
     │   ├── NotAStoreError  (FileNotFoundError)
-    │   ├── LockedError     (BlockingIOError)  another process writes to it
+    │   ├── LockedError     (BlockingIOError)  it is open for writing already
     │   ├── CorruptionError
     │   └── DiskFullError
     ├── ReadOnlyError       (io.UnsupportedOperation)  the store is open for reading
@@ -54,7 +54,8 @@ class QueryError(HeapsterError, ValueError):
     Attributes
     ----------
     position : int or None
-        Where in the expression or selector it is wrong, in characters from its start.
+        Where in the expression or selector it is wrong, in characters from its start; ``None`` when
+        a server says so in words alone.
     """
 
     def __init__(self, message: str, position: int | None = None) -> None:
@@ -79,11 +80,14 @@ class NotAStoreError(StoreError, FileNotFoundError):
 
 
 class LockedError(StoreError, BlockingIOError):
-    """Another process has the store open for writing."""
+    """The store is open for writing already, in another process or in this one."""
 
 
 class CorruptionError(StoreError):
-    """Bytes on the disk are not those that were written."""
+    """A store cannot be opened or written, as bytes on the disk are not those that were written.
+
+    A query meets damage as a :class:`StoreError`, or leaves out what is damaged and has a warning.
+    """
 
 
 class DiskFullError(StoreError):
