@@ -93,6 +93,10 @@ impl MetricDescriptor {
             | metric::MEMORY_NODE_RESERVATION
             | metric::EPHEMERAL_STORAGE_NODE_UTILIZATION
             | metric::EPHEMERAL_STORAGE_NODE_RESERVATION => "ratio",
+            metric::MEMORY_NODE_CAPACITY
+            | metric::MEMORY_NODE_ALLOCATABLE
+            | metric::EPHEMERAL_STORAGE_NODE_CAPACITY
+            | metric::EPHEMERAL_STORAGE_NODE_ALLOCATABLE => Bytes.as_str(),
             _ => self.unit.as_str(),
         }
     }
@@ -598,5 +602,21 @@ mod tests {
         }
         assert!(find(metric::RESTART_COUNT).is_some());
         assert!(find("no/such").is_none());
+    }
+
+    #[test]
+    fn values_have_the_unit_that_their_name_or_description_tells() {
+        for metric in all().filter(|metric| metric.unit == Count) {
+            let unit = match (metric.name, metric.description) {
+                (metric::CPU_NODE_CAPACITY | metric::CPU_NODE_ALLOCATABLE, _) => "millicores",
+                (_, text) if text.contains("in millicores") => "millicores",
+                (_, text) if text.contains("in bytes per second") => "bytes/s",
+                (_, text) if text.to_lowercase().contains("share of") => "ratio",
+                (name, _) if name.contains("/node_") => "bytes",
+                _ => "",
+            };
+            assert_eq!(metric.unit_of_values(), unit, "{}", metric.name);
+        }
+        assert_eq!(find(metric::MEMORY_USAGE).unwrap().unit_of_values(), "bytes");
     }
 }
