@@ -231,7 +231,10 @@ def test_an_index_is_left_out_only_when_it_numbers_the_rows(writer: heapster.Sto
     frame["time"] = pandas.to_datetime(["2026-11-01", "2026-11-02"])
     with pytest.raises(heapster.errors.QueryError, match="rename_axis"):
         writer.append_frame(frame)
-    assert writer.append_frame(frame.reset_index(drop=True)).accepted == 2
+    rows = frame.reset_index(drop=True)
+    assert writer.append_frame(pandas.concat([rows, rows])).duplicate == 2
+    assert writer.append_frame(rows[rows["n"] > 1]).accepted == 1
+    assert writer.select("n").series == [{"__name__": "n"}]
 
 
 @pytest.mark.parametrize("pick", [slice(None, None, 2), slice(None, None, -1)])

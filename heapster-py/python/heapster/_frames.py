@@ -86,7 +86,8 @@ def _with_index(frame: Any, time: str) -> Any:
         times = [place for place, level in enumerate(levels) if _is_times(level)]
         if len(times) == 1:
             names[times[0]] = time
-    if names == [None] and isinstance(index, pandas.RangeIndex):
+    # What is left of the numbers of rows after a filter, a sort or concat() is no RangeIndex.
+    if names == [None] and pandas.api.types.is_integer_dtype(index.dtype):
         return frame
     if None in names:
         raise QueryError(
