@@ -8,7 +8,7 @@ use arrow_array::types::{
     Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use heapster_core::catalogue::find;
 use heapster_core::{Labels, MetricKind, MetricValue, Text, Timestamp, Value};
@@ -212,7 +212,7 @@ pub fn frame(
     options: FrameOptions,
 ) -> PyResult<Report> {
     let batches = arrow_stream::import(frame)?;
-    let columns = Columns::find(&RecordBatchReader::schema(&batches), options)?;
+    let columns = Columns::find(batches.schema(), options)?;
     let mut intake = Intake::new(store, &columns);
     interrupt::run(py, |cancel| -> Result<Report, Broken> {
         for batch in batches {

@@ -4,10 +4,11 @@
 //! protocol alone.
 #![expect(unsafe_code, reason = "a capsule is a pointer whose type only the protocol knows")]
 
+use arrow_array::cast::AsArray;
 use arrow_array::ffi::FFI_ArrowSchema;
-use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
-use arrow_array::{RecordBatch, RecordBatchIterator};
-use arrow_schema::Schema;
+use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream};
+use arrow_array::{Array, ArrayReader, RecordBatch, RecordBatchIterator, RecordBatchOptions};
+use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
@@ -29,8 +30,39 @@ pub fn export_schema<'py>(py: Python<'py>, schema: &Schema) -> PyResult<Bound<'p
     PyCapsule::new_with_value(py, schema, c"arrow_schema")
 }
 
+/// The rows of a stream, batch by batch.
+pub struct Batches {
+    arrays: ArrayStreamReader,
+    schema: SchemaRef,
+}
+
+impl Batches {
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let array = self.arrays.next()?;
+        Some(array.and_then(|array| {
+            let rows = array.as_struct();
+            // What its columns have in such a row is nothing that anyone meant.
+            if rows.null_count() > 0 {
+                let message = "it has rows that are null as a whole; leave them out";
+                return Err(ArrowError::InvalidArgumentError(message.to_owned()));
+            }
+            let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+            let (schema, columns) = (self.schema.clone(), rows.columns().to_vec());
+            RecordBatch::try_new_with_options(schema, columns, &options)
+        }))
+    }
+}
+
 /// The stream of an object that has one.
-pub fn import(frame: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamReader> {
+pub fn import(frame: &Bound<'_, PyAny>) -> PyResult<Batches> {
     let capsule = frame.call_method0("__arrow_c_stream__")?;
     let capsule = capsule.cast_into::<PyCapsule>().map_err(|_| {
         PyTypeError::new_err("__arrow_c_stream__ of the frame does not return a capsule")
@@ -41,6 +73,16 @@ pub fn import(frame: &Bound<'_, PyAny>) -> PyResult<RecordBatchStreamReader> {
     // Whoever made it is trusted with what nobody could check: that its functions may be called, and
     // that each buffer is there and as long as the lengths and the offsets of its array say. What the
     // buffers hold is checked where it matters (`append::numbers_of_valid`).
-    let reader = unsafe { RecordBatchStreamReader::from_raw(stream.as_ptr().cast()) };
-    reader.map_err(|error| error::of_argument(format!("the frame cannot be read: {error}")))
+    let arrays = unsafe { ArrayStreamReader::from_raw(stream.as_ptr().cast()) };
+    let arrays =
+        arrays.map_err(|error| error::of_argument(format!("the frame cannot be read: {error}")))?;
+    match arrays.field().data_type() {
+        DataType::Struct(fields) => {
+            let schema = Schema::new(fields.clone()).into();
+            Ok(Batches { arrays, schema })
+        }
+        other => Err(PyTypeError::new_err(format!(
+            "the stream of the frame is one of {other}, not of rows with columns"
+        ))),
+    }
 }

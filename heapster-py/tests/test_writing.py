@@ -458,6 +458,16 @@ def test_a_slice_of_arrow_is_only_that(writer: heapster.Store) -> None:
     assert writer.select("n").to_dict()["value"] == [3] and writer.labels("pod") == ["c"]
 
 
+def test_rows_that_are_null_as_a_whole_are_refused(writer: heapster.Store) -> None:
+    columns = [pyarrow.array([1, 2], pyarrow.timestamp("s")), pyarrow.array([1, 2])]
+    rows = pyarrow.StructArray.from_arrays(columns, ["time", "n"], mask=pyarrow.array([False, True]))
+    with pytest.raises(heapster.errors.QueryError, match="null as a whole"):
+        writer.append_frame(pyarrow.chunked_array([rows]))
+    assert writer.append_frame(pyarrow.chunked_array([rows.slice(0, 1)])).accepted == 1
+    with pytest.raises(TypeError, match="not of rows"):
+        writer.append_frame(pyarrow.chunked_array([[1, 2]]))
+
+
 @pytest.mark.parametrize(
     "dtype", ["int64", "boolean", "Int64", "uint64", "int64[pyarrow]", "bool[pyarrow]", "double[pyarrow]"]
 )
