@@ -305,6 +305,9 @@ def test_a_token_goes_to_no_other_server() -> None:
         first.answer = (302, {"Location": f"{second.url}/moved"}, b"")
         with pytest.raises(heapster.errors.ServerError, match="sends us on to"):
             remote.labels()
+        first.answer = (302, {"Location": "http://127.0.0.2:99999/moved"}, b"")
+        with pytest.raises(heapster.errors.ServerError, match="sends us on to"):
+            remote.labels()
         assert second.tokens == []
         first.answer = (302, {"Location": "/moved"}, b"")
         assert remote.labels() == ["moved"]

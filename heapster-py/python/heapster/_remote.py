@@ -52,7 +52,12 @@ class _SameOrigin(urllib.request.HTTPRedirectHandler):
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urllib.parse.urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    try:
+        port = parts.port
+    except ValueError:
+        # A port that none is leads to no server at all, so not to this one.
+        port = -1
+    return parts.scheme, parts.hostname, _PORTS.get(parts.scheme) if port is None else port
 
 
 class Remote(Database):
