@@ -184,6 +184,17 @@ def test_closing_a_store_stops_what_uses_it(tmp_path: pathlib.Path) -> None:
     store.close()
 
 
+def test_a_store_is_kept_in_order_after_its_collector_stopped(writer: heapster.Store) -> None:
+    with heapster.Collector("host", store=writer, resolution="60s"):
+        pass
+    for hour in range(4):
+        frame = {"time": [f"2026-11-01T{hour:02}:00:00Z"], "a": ["1"], "x": [hour]}
+        assert writer.append_frame(frame).accepted == 1
+    writer.compact()
+    assert writer.info()["segments"] == 1
+    assert writer.select("x").to_dict()["value"] == [0, 1, 2, 3]
+
+
 def test_before_its_first_batch_a_collector_has_none(writer: heapster.Store) -> None:
     writer.append([({"a": "1"}, {"x": 1})])
     with heapster.Collector("host", store=writer, resolution="60s") as collector:

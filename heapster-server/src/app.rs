@@ -266,7 +266,9 @@ pub struct App {
     collector: Option<Collector>,
     scraping: Scraping,
     upkeep: Upkeep,
-    background: Background,
+    /// Absent in a store that is shared: two would do the work twice, and the first to stop would end
+    /// that of the store for good.
+    background: Option<Background>,
     /// Whether someone else opened the store and keeps it.
     is_shared: bool,
 }
@@ -286,8 +288,8 @@ impl App {
         Self::start_in(opening, options, false).await
     }
 
-    /// As [`App::start`], into a store that is open already. Its options are as they are, and the app
-    /// leaves it open when whoever opened it still holds it.
+    /// As [`App::start`], into a store that is open already. Its options are as they are, its segments
+    /// are merged by whoever opened it, and the app leaves it open when that one still holds it.
     ///
     /// # Errors
     /// [`AppError`]; nothing keeps running then.
@@ -337,7 +339,10 @@ impl App {
         let noting = Arc::clone(&intake);
         let upkeep = Upkeep::start(kept, noting, time, Arc::clone(&registry), kubernetes)?;
         let (kept, time) = (Arc::clone(&store), Arc::clone(&clock));
-        let background = Background::start(kept, time, Arc::clone(&registry))?;
+        let background = match is_shared {
+            true => None,
+            false => Some(Background::start(kept, time, Arc::clone(&registry))?),
+        };
         let collector = sources.map(|sources| {
             let (shown, time) = (Arc::clone(&live), Arc::clone(&clock));
             let sink = StoreSink::new(Arc::clone(&intake), shown, time);
@@ -461,7 +466,9 @@ impl App {
         };
         tokio::join!(collector, self.scraping.stop(SCRAPES_STOP_MAX), readers);
         drop(self.intake);
-        self.background.stop(deadline).await;
+        if let Some(background) = self.background {
+            background.stop(deadline).await;
+        }
         self.upkeep.stop(deadline).await;
         let close = async {
             // Whoever keeps it would be waited for in vain.
