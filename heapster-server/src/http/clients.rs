@@ -96,7 +96,8 @@ impl Clients {
     pub(super) fn displace_one_for(&self, newcomer: &Connected) {
         let connected = self.connected.lock();
         let all = || connected.values().flat_map(|client| &client.seats);
-        if all().any(|seat| seat.displaced.is_cancelled()) {
+        // One that got a request meanwhile leaves later, and is not waited for.
+        if all().any(|seat| seat.displaced.is_cancelled() && seat.idle_since().is_some()) {
             return;
         }
         let idle = connected.values().filter_map(|client| {

@@ -395,7 +395,11 @@ async fn farewell<E>(
     if let Ok(ended) = timeout(Duration::ZERO, connection.as_mut()).await {
         return ended;
     }
-    if own.connected.is_idle() { Ok(()) } else { connection.await }
+    if own.connected.is_idle() {
+        return Ok(());
+    }
+    // A client that does not read its answer would stay for ever.
+    timeout(own.shared.options.response_timeout, connection).await.unwrap_or(Ok(()))
 }
 
 async fn answer(shared: &Shared, caller: &Caller, request: hyper::Request<Incoming>) -> Response {
