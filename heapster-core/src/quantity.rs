@@ -8,7 +8,6 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::fmt;
-use std::iter;
 use std::str::FromStr;
 
 use crate::error::ParseError;
@@ -215,11 +214,19 @@ fn saturate(number: i128) -> i64 {
 }
 
 /// Divides by `step` while that leaves no remainder; returns what is left and how often it did.
-fn reduce(number: i128, step: i128) -> (i128, usize) {
-    let reduced = iter::successors(Some(number), |number| {
-        (*number != 0 && number % step == 0).then(|| number / step)
-    });
-    reduced.enumerate().last().map_or((number, 0), |(times, number)| (number, times))
+fn reduce(mut number: i128, step: i64) -> (i128, usize) {
+    let mut times = 0;
+    // Divisions of 64 bits are much quicker, and nearly all amounts have no more.
+    while let Ok(short) = i64::try_from(number) {
+        if short == 0 || short % step != 0 {
+            return (number, times);
+        }
+        (number, times) = (i128::from(short / step), times + 1);
+    }
+    while number % i128::from(step) == 0 {
+        (number, times) = (number / i128::from(step), times + 1);
+    }
+    (number, times)
 }
 
 impl PartialEq for Quantity {

@@ -71,6 +71,12 @@ impl ClusterView for Anything {
         None
     }
 
+    fn pods(&self, namespace: Option<&str>, is_wanted: &dyn Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+        let is_there = |pod: &&Pod| namespace.is_none_or(|own| pod.namespace == *own);
+        let pods = self.pods.iter().filter(is_there).filter(|pod| is_wanted(pod));
+        pods.cloned().map(Arc::new).collect()
+    }
+
     fn is_complete(&self) -> bool {
         self.is_complete
     }
@@ -581,6 +587,9 @@ async fn selectors_and_forms_are_those_of_an_api_server() {
         ("/nodes?labelSelector=kubernetes.io/os%20notin%20(linux)", 0),
         ("/pods?labelSelector=k8s-app", 1),
         ("/pods?labelSelector=!k8s-app", 0),
+        ("/namespaces/kube-system/pods?labelSelector=k8s-app", 1),
+        ("/namespaces/default/pods?labelSelector=k8s-app", 0),
+        ("/pods?labelSelector=k8s-app&fieldSelector=metadata.namespace%3Ddefault", 0),
         ("/pods?fieldSelector=metadata.namespace!%3Dkube-system", 0),
         ("/pods?limit=1&continue=x&resourceVersion=0", 1),
     ] {
@@ -680,7 +689,7 @@ fn in_order(body: &mut Value) {
 
 /// A cluster that finds a pod as quickly as the watches do.
 #[derive(Default)]
-struct Large(HashMap<(Text, Text), Arc<Pod>>);
+struct Large(HashMap<Text, HashMap<Text, Arc<Pod>>>);
 
 impl ClusterView for Large {
     fn nodes(&self) -> Vec<Arc<Node>> {
@@ -688,7 +697,13 @@ impl ClusterView for Large {
     }
 
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        self.0.get(&(Text::from(namespace), Text::from(name))).cloned()
+        self.0.get(namespace)?.get(name).cloned()
+    }
+
+    fn pods(&self, namespace: Option<&str>, is_wanted: &dyn Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+        let shelves = self.0.iter().filter(|(own, _)| namespace.is_none_or(|name| **own == *name));
+        let pods = shelves.flat_map(|(_, pods)| pods.values());
+        pods.filter(|pod| is_wanted(pod)).cloned().collect()
     }
 
     fn namespace(&self, _: &str) -> Option<Arc<Namespace>> {
@@ -763,8 +778,10 @@ async fn the_largest_cluster_is_listed_in_bounded_time_and_memory() {
         let app = format!("app-{:03}", index % 100);
         let labels = labels(&[("app", &app), ("pod-template-hash", "6f9d7c5b8"), ("tier", "web")]);
         let (namespace, name) = (namespace(index), name(index));
-        let (key, phase) = ((namespace.clone(), name.clone()), "Running".into());
-        cluster.0.insert(key, Arc::new(Pod { namespace, name, labels, phase, ..Pod::default() }));
+        let phase = "Running".into();
+        let shelf = cluster.0.entry(namespace.clone()).or_default();
+        let pod = Pod { namespace, name: name.clone(), labels, phase, ..Pod::default() };
+        shelf.insert(name, Arc::new(pod));
     }
     let batch = |at: Timestamp| {
         let mut batch = DataBatch::new(at);

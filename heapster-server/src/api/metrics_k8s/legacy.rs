@@ -10,7 +10,6 @@ use http::StatusCode;
 
 use super::super::series_json::answer;
 use super::super::{ApiState, Context};
-use super::objects::Object;
 use super::selector::LabelSelector;
 use crate::http::gojson::{JsonWriter, Style};
 use crate::http::{Request, Response, Route, Router, text};
@@ -65,12 +64,7 @@ fn nodes(state: &ApiState, request: &Request) -> Response {
     let (batch, now) = (state.live.latest(), state.clock.now());
     let rows = batch.iter().flat_map(|batch| {
         let nodes = state.cluster.nodes().into_iter();
-        let selected = nodes.filter(|node| {
-            selector.matches(|name| {
-                Object::Node(Arc::clone(node)).label(name).map(|value| value.into_owned().into())
-            })
-        });
-        selected.filter_map(|node| {
+        nodes.filter(|node| selector.matches(&node.labels)).filter_map(|node| {
             let usage = usage(batch.sets.get(&EntityKey::node(node.name.clone())))?;
             Some((node.name.clone(), usage, batch.timestamp))
         })
@@ -117,11 +111,8 @@ fn pods(state: &ApiState, request: &Request) -> Response {
     let namespace = Some(request.params.get("namespace")).filter(|own| !own.is_empty());
     let (batch, now) = (state.live.latest(), state.clock.now());
     let rows = batch.iter().flat_map(|batch| {
-        let pods = state.cluster.pods(namespace).into_iter();
-        let selected = pods.filter(|pod| {
-            selector.matches(|name| pod.labels.get(name).map(|value| value.to_string().into()))
-        });
-        selected.filter_map(|pod| {
+        let is_selected = |pod: &Pod| selector.matches(&pod.labels);
+        state.cluster.pods(namespace, &is_selected).into_iter().filter_map(|pod| {
             let containers = containers(batch, &pod)?;
             Some((pod, containers, batch.timestamp))
         })

@@ -3,10 +3,9 @@
 use std::vec::IntoIter;
 
 use bytes::Bytes;
-use heapster_core::Timestamp;
 
 use super::media::{Media, TableVersion};
-use super::objects::{Kind, Row, Version};
+use super::objects::{Kind, Made, Row, Version};
 use super::protobuf::{Message, envelope, envelope_end};
 use super::yaml;
 use crate::http::Chunks;
@@ -22,7 +21,7 @@ const ROW_BYTES: usize = size_of::<Row>() + 16;
 pub struct List {
     rows: IntoIter<Row>,
     kind: Kind,
-    now: Timestamp,
+    made: Made,
     form: Form,
     held_bytes: usize,
     /// Written, but not taken yet.
@@ -56,10 +55,10 @@ impl List {
         version: Version,
         media: Media,
         style: Style,
-        now: Timestamp,
+        made: Made,
     ) -> Self {
         if media == Media::Protobuf {
-            return Self::protobuf(rows, kind, version, now);
+            return Self::protobuf(rows, kind, version, made);
         }
         let mut json = JsonWriter::new(style);
         json.begin_object();
@@ -72,23 +71,23 @@ impl List {
         json.end_object();
         json.key("items");
         json.begin_array();
-        Self::begun(rows, kind, now, Form::Json(json), Vec::new())
+        Self::begun(rows, kind, made, Form::Json(json), Vec::new())
     }
 
-    fn protobuf(rows: Vec<Row>, kind: Kind, version: Version, now: Timestamp) -> Self {
+    fn protobuf(rows: Vec<Row>, kind: Kind, version: Version, made: Made) -> Self {
         let meta = Message::of(|list| list.list_meta(1));
         // The length stands before the list, so every object is made twice.
         let mut item = Message::default();
         let items = rows.iter().map(|row| {
             item.clear();
-            item.nested(2, |object| row.write_message(object, kind, now));
+            item.nested(2, |object| row.write_message(object, kind, &made));
             item.len()
         });
         let bytes = meta.len() + items.sum::<usize>();
         let mut out = envelope(&version.api_version(), kind.list(), bytes);
         out.extend_from_slice(meta.as_bytes());
         item.clear();
-        Self::begun(rows, kind, now, Form::Protobuf(item), out)
+        Self::begun(rows, kind, made, Form::Protobuf(item), out)
     }
 
     /// A list, or a single object, as a table.
@@ -98,7 +97,7 @@ impl List {
         version: TableVersion,
         object: TableObject,
         style: Style,
-        now: Timestamp,
+        made: Made,
     ) -> Self {
         let resources = rows.first().map(Row::resources).unwrap_or_default();
         let mut json = JsonWriter::new(style);
@@ -129,12 +128,12 @@ impl List {
         } else {
             json.begin_array();
         }
-        Self::begun(rows, kind, now, Form::Table(json, resources, object), Vec::new())
+        Self::begun(rows, kind, made, Form::Table(json, resources, object), Vec::new())
     }
 
-    fn begun(rows: Vec<Row>, kind: Kind, now: Timestamp, form: Form, out: Vec<u8>) -> Self {
+    fn begun(rows: Vec<Row>, kind: Kind, made: Made, form: Form, out: Vec<u8>) -> Self {
         let held_bytes = rows.len() * ROW_BYTES;
-        Self { rows: rows.into_iter(), kind, now, form, held_bytes, out, has_ended: false }
+        Self { rows: rows.into_iter(), kind, made, form, held_bytes, out, has_ended: false }
     }
 
     /// The whole document at once.
@@ -148,17 +147,17 @@ impl List {
 
     fn write(&mut self, row: &Row) {
         match &mut self.form {
-            Form::Json(json) => row.write_json(json, self.kind, None, self.now),
+            Form::Json(json) => row.write_json(json, self.kind, None, &self.made),
             Form::Table(json, resources, object) => {
                 json.begin_object();
                 json.key("cells");
                 row.write_cells(json, resources);
-                write_object(json, row, *object, self.kind, self.now);
+                write_object(json, row, *object, self.kind, &self.made);
                 json.end_object();
             }
             Form::Protobuf(item) => {
                 item.clear();
-                item.nested(2, |object| row.write_message(object, self.kind, self.now));
+                item.nested(2, |object| row.write_message(object, self.kind, &self.made));
                 self.out.extend_from_slice(item.as_bytes());
             }
         }
@@ -194,7 +193,7 @@ fn write_column(json: &mut JsonWriter, name: &str, format: &str, description: &s
     json.end_object();
 }
 
-fn write_object(json: &mut JsonWriter, row: &Row, object: TableObject, kind: Kind, now: Timestamp) {
+fn write_object(json: &mut JsonWriter, row: &Row, object: TableObject, kind: Kind, made: &Made) {
     match object {
         TableObject::None => {}
         TableObject::Metadata => {
@@ -205,12 +204,12 @@ fn write_object(json: &mut JsonWriter, row: &Row, object: TableObject, kind: Kin
             json.key("apiVersion");
             json.string("meta.k8s.io/v1");
             json.key("metadata");
-            row.write_metadata(json, now);
+            row.write_metadata(json, made);
             json.end_object();
         }
         TableObject::Whole(version) => {
             json.key("object");
-            row.write_json(json, kind, Some(version), now);
+            row.write_json(json, kind, Some(version), made);
         }
     }
 }

@@ -19,6 +19,7 @@ mod yaml;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heapster_core::cluster::Pod;
 use heapster_core::storage::Snapshot;
 use heapster_core::{Text, Timestamp};
 use heapster_query::{Budget, QueryError};
@@ -27,7 +28,7 @@ use http::{Method, StatusCode};
 
 use self::list::{List, TableObject};
 use self::media::{Kinds, Media, Wanted, negotiate, style};
-use self::objects::{Kind, Object, Row, Version};
+use self::objects::{Kind, Made, Object, Row, Version};
 use self::protobuf::{Message, enclosed};
 use self::selector::{FieldSelector, LabelSelector};
 use self::status::{GROUP, Status};
@@ -241,16 +242,24 @@ fn rows(state: &ApiState, question: &Question, board: &Board) -> Vec<Row> {
     let row = |tracked: &Arc<Tracked>| {
         let object =
             know.object(question.kind, &tracked.namespace, &tracked.name, Some(tracked))?;
-        let is_selected =
-            question.labels.is_empty() || question.labels.matches(|name| object.label(name));
+        let is_selected = question.labels.matches(object.labels());
         is_selected.then(|| Row { tracked: Arc::clone(tracked), object })
     };
+    let namespace = question.namespace.as_deref();
     match question.kind {
         Kind::Nodes => board.nodes().filter(is_wanted).filter_map(row).collect(),
-        Kind::Pods => {
-            let namespace = question.namespace.as_deref();
-            board.pods(namespace).filter(is_wanted).filter_map(row).collect()
+        Kind::Pods if know.is_complete && !question.labels.is_empty() => {
+            // A selector mostly finds few: it is quicker to look for those than through all numbers.
+            let is_selected = |pod: &Pod| pod.is_running() && question.labels.matches(&pod.labels);
+            let mut pods = state.cluster.pods(namespace, &is_selected);
+            pods.sort_unstable_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+            let row = |pod: Arc<Pod>| {
+                let tracked = board.pod(&pod.namespace, &pod.name).filter(is_wanted)?;
+                Some(Row { tracked: Arc::clone(tracked), object: Object::Pod(pod) })
+            };
+            pods.into_iter().filter_map(row).collect()
         }
+        Kind::Pods => board.pods(namespace).filter(is_wanted).filter_map(row).collect(),
     }
 }
 
@@ -325,7 +334,7 @@ impl<'a> Knowledge<'a> {
 
 fn object(state: &ApiState, question: &Question, row: Row) -> Response {
     let (kind, version, style) = (question.kind, question.version, question.form.style);
-    let now = state.clock.now();
+    let made = Made::at(state.clock.now());
     let media = match question.form.wanted {
         Wanted::Object(media) => media,
         Wanted::Table(_) | Wanted::Discovery(_) => {
@@ -334,12 +343,12 @@ fn object(state: &ApiState, question: &Question, row: Row) -> Response {
     };
     let body = match media {
         Media::Protobuf => {
-            let message = Message::of(|message| row.write_message(message, kind, now));
+            let message = Message::of(|message| row.write_message(message, kind, &made));
             enclosed(&version.api_version(), kind.object(), &message)
         }
         Media::Json | Media::Yaml => {
             let mut json = JsonWriter::new(style);
-            row.write_json(&mut json, kind, Some(version), now);
+            row.write_json(&mut json, kind, Some(version), &made);
             let json = json.finish();
             if media == Media::Yaml { yaml::from_json(&json) } else { json }
         }
@@ -349,13 +358,13 @@ fn object(state: &ApiState, question: &Question, row: Row) -> Response {
 
 fn rows_response(state: &ApiState, question: &Question, rows: Vec<Row>) -> Response {
     let (kind, version, style) = (question.kind, question.version, question.form.style);
-    let now = state.clock.now();
+    let made = Made::at(state.clock.now());
     let is_short = rows.len() <= WHOLE_ROWS_MAX;
     let media = question.form.media();
     let list = match question.form.wanted {
-        Wanted::Table(table) => List::table(rows, kind, table, question.table_object, style, now),
+        Wanted::Table(table) => List::table(rows, kind, table, question.table_object, style, made),
         Wanted::Object(_) | Wanted::Discovery(_) => {
-            List::new(rows, kind, version, media, style, now)
+            List::new(rows, kind, version, media, style, made)
         }
     };
     if is_short || media == Media::Yaml {

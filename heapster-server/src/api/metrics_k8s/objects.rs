@@ -1,6 +1,5 @@
 //! NodeMetrics and PodMetrics: their fields in JSON, protobuf and tables.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -105,10 +104,21 @@ impl Object {
             Self::Stored(labels) => labels,
         }
     }
+}
 
-    /// The value of a label.
-    pub fn label(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.labels().get(name).map(|value| Cow::Borrowed(value.as_str()))
+/// When an answer was made, in whole seconds: what its objects have for the time of their creation.
+#[derive(Clone, Debug)]
+pub struct Made {
+    at: Timestamp,
+    /// Written once for all of them.
+    text: String,
+}
+
+impl Made {
+    /// Of an answer that is made at this moment.
+    pub fn at(now: Timestamp) -> Self {
+        let at = whole_seconds(now);
+        Self { at, text: at.to_string() }
     }
 }
 
@@ -129,17 +139,12 @@ fn amounts(usage: &Usage) -> impl Iterator<Item = (&'static str, Quantity)> {
 }
 
 impl Row {
-    /// The usage with the oldest sample: that is how old a pod's numbers are.
-    fn oldest(&self) -> Option<Usage> {
-        self.tracked.usages().map(|(_, usage)| usage).min_by_key(|usage| usage.at)
-    }
-
-    fn timestamp(&self) -> Option<Timestamp> {
-        self.oldest().map(|usage| whole_seconds(usage.at.to_timestamp()))
-    }
-
-    fn window_nanos(&self) -> i64 {
-        self.oldest().map_or(0, |usage| usage.window_nanos)
+    /// How old a pod's numbers are: when the oldest of its newest samples was taken, in whole seconds,
+    /// and the window before it.
+    fn age(&self) -> (Option<Timestamp>, GoDuration) {
+        let oldest = self.tracked.usages().map(|(_, usage)| usage).min_by_key(|usage| usage.at);
+        let at = oldest.map(|usage| whole_seconds(usage.at.to_timestamp()));
+        (at, GoDuration(oldest.map_or(0, |usage| usage.window_nanos)))
     }
 
     /// Writes the object; with its kind and version where it stands alone.
@@ -148,8 +153,9 @@ impl Row {
         json: &mut JsonWriter,
         kind: Kind,
         alone: Option<Version>,
-        now: Timestamp,
+        made: &Made,
     ) {
+        let (at, window) = self.age();
         json.begin_object();
         if let Some(version) = alone {
             json.key("kind");
@@ -158,14 +164,14 @@ impl Row {
             json.string(&version.api_version());
         }
         json.key("metadata");
-        self.write_metadata(json, now);
+        self.write_metadata(json, made);
         json.key("timestamp");
-        match self.timestamp() {
+        match at {
             Some(at) => json.plain_text(at),
             None => json.null(),
         }
         json.key("window");
-        json.plain_text(GoDuration(self.window_nanos()));
+        json.plain_text(window);
         match kind {
             Kind::Nodes => self.tracked.usages().take(1).for_each(|(_, usage)| {
                 json.key("usage");
@@ -189,7 +195,7 @@ impl Row {
     }
 
     /// Writes name, namespace, labels, and when the answer was made.
-    pub fn write_metadata(&self, json: &mut JsonWriter, now: Timestamp) {
+    pub fn write_metadata(&self, json: &mut JsonWriter, made: &Made) {
         json.begin_object();
         json.key("name");
         json.string(&self.tracked.name);
@@ -198,7 +204,7 @@ impl Row {
             json.string(&self.tracked.namespace);
         }
         json.key("creationTimestamp");
-        json.plain_text(whole_seconds(now));
+        json.string(&made.text);
         if !self.object.labels().is_empty() {
             json.key("labels");
             json.begin_object();
@@ -212,14 +218,11 @@ impl Row {
     }
 
     /// Writes the fields of the object as those of a message.
-    pub fn write_message(&self, object: &mut Message, kind: Kind, now: Timestamp) {
-        object.nested(1, |meta| self.write_metadata_message(meta, now));
-        object.nested(2, |time| {
-            if let Some(at) = self.timestamp() {
-                write_time(time, at);
-            }
-        });
-        object.nested(3, |window| window.int(1, self.window_nanos()));
+    pub fn write_message(&self, object: &mut Message, kind: Kind, made: &Made) {
+        let (at, window) = self.age();
+        object.nested(1, |meta| self.write_metadata_message(meta, made));
+        object.nested(2, |time| at.into_iter().for_each(|at| write_time(time, at)));
+        object.nested(3, |message| message.int(1, window.0));
         for (name, usage) in self.tracked.usages() {
             match kind {
                 Kind::Nodes => write_usage_message(object, 4, &usage),
@@ -231,13 +234,13 @@ impl Row {
         }
     }
 
-    fn write_metadata_message(&self, meta: &mut Message, now: Timestamp) {
+    fn write_metadata_message(&self, meta: &mut Message, made: &Made) {
         meta.text(1, &self.tracked.name);
         meta.text(2, "");
         meta.text(3, &self.tracked.namespace);
         (4..=6).for_each(|field| meta.text(field, ""));
         meta.int(7, 0);
-        meta.nested(8, |time| write_time(time, whole_seconds(now)));
+        meta.nested(8, |time| write_time(time, made.at));
         for (name, value) in self.object.labels() {
             meta.nested(11, |entry| {
                 entry.text(1, name);
@@ -267,7 +270,7 @@ impl Row {
                 _ => Quantity::from_bytes(sum(&|usage| usage.swap_bytes.unwrap_or(0))),
             });
         }
-        json.plain_text(GoDuration(self.window_nanos()));
+        json.plain_text(self.age().1);
         json.end_array();
     }
 }

@@ -1,7 +1,9 @@
 //! Label and field selectors of Kubernetes, with the words of its own parser for a bad one.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
+
+use heapster_core::Text;
 
 /// Requirements of one selector; a request has room for thousands.
 const REQUIREMENTS_MAX: usize = 1_000;
@@ -42,9 +44,10 @@ impl LabelSelector {
         Ok(Self(requirements))
     }
 
-    /// Whether labels satisfy it; `value` looks one up.
-    pub fn matches<'a>(&self, value: impl Fn(&str) -> Option<Cow<'a, str>>) -> bool {
-        self.0.iter().all(|requirement| requirement.holds(value(&requirement.key).as_deref()))
+    /// Whether labels satisfy it.
+    pub fn matches(&self, labels: &BTreeMap<Text, Text>) -> bool {
+        let value = |name: &str| labels.get(name).map(Text::as_str);
+        self.0.iter().all(|requirement| requirement.holds(value(&requirement.key)))
     }
 
     /// Whether it selects everything.
@@ -404,9 +407,8 @@ mod tests {
         let selector = LabelSelector::parse(selector).unwrap();
         let again = LabelSelector::parse(&selector.to_string()).unwrap();
         assert_eq!(again, selector);
-        selector.matches(|key| {
-            labels.iter().find(|(own, _)| *own == key).map(|(_, value)| Cow::Borrowed(*value))
-        })
+        let labels = labels.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        selector.matches(&labels.collect())
     }
 
     #[test]

@@ -222,8 +222,12 @@ impl ClusterView for Watching<Cluster> {
         self.part.node(name)
     }
 
-    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<heapster_core::cluster::Pod>> {
-        self.part.pods(namespace)
+    fn pods(
+        &self,
+        namespace: Option<&str>,
+        is_wanted: &dyn Fn(&heapster_core::cluster::Pod) -> bool,
+    ) -> Vec<Arc<heapster_core::cluster::Pod>> {
+        self.part.pods(namespace, is_wanted)
     }
 
     fn is_complete(&self) -> bool {
