@@ -79,8 +79,9 @@ deny: $(TOOLS)/bin/cargo-deny ## Licences, bans and sources of the dependencies
 audit: $(TOOLS)/bin/cargo-deny ## Known vulnerabilities (fetches the advisory database)
 	$(TOOLS)/bin/cargo-deny check advisories
 
+# Unoptimized: it runs for seconds, and its optimized build takes minutes.
 $(TOOLS)/bin/cargo-deny:
-	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --no-default-features --root $(TOOLS)
+	$(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --no-default-features --debug --root $(TOOLS)
 
 # The generator of the data set GEN, and the folder of its data.
 GENERATOR := ../shared/tools/gen_cluster_metrics.py
