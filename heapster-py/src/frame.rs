@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
 use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
 use heapster_core::storage::{Samples, Values};
 use heapster_core::{Labels, Text, Timestamp, Value, key};
 use heapster_query::promql::QueryValue;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::table::{Table, clamp, labels};
@@ -35,11 +36,74 @@ pub struct Frame {
     series: Vec<Series>,
     /// Where the samples of each series end.
     ends: Vec<usize>,
+    /// Made of `points` when they are first looked at: to copy a large answer costs a good part of
+    /// what it took to find it, and many are only counted or narrowed down.
+    samples: OnceLock<Columns>,
+    /// The points of each series of a query, until then.
+    points: Mutex<Vec<Points>>,
+}
+
+/// Points of a series, as PromQL has them.
+type Points = Vec<(Timestamp, f64)>;
+
+/// The samples of all series, in three columns of equal length.
+struct Columns {
     times: TimestampMillisecondArray,
     /// 64 bits for each value.
     bits: Buffer,
     /// Which of them are integers.
     kinds: Kinds,
+}
+
+impl Columns {
+    fn of_points(all: Vec<Points>) -> Self {
+        let rows = all.iter().map(Vec::len).sum();
+        let (mut times, mut bits) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        for points in all {
+            times.extend(points.iter().map(|(at, _)| at.as_millis()));
+            bits.extend(points.iter().map(|(_, value)| value.to_bits()));
+        }
+        let mut kinds = Kinds::default();
+        kinds.push(rows, false);
+        Self::new(times, bits, kinds)
+    }
+
+    fn new(times: Vec<i64>, bits: Vec<u64>, kinds: Kinds) -> Self {
+        let times = TimestampMillisecondArray::from(times).with_timezone("UTC");
+        Self { times, bits: Buffer::from_vec(bits), kinds }
+    }
+
+    fn ints(&self) -> ScalarBuffer<i64> {
+        self.bits.clone().into()
+    }
+
+    fn floats(&self) -> ScalarBuffer<f64> {
+        self.bits.clone().into()
+    }
+
+    /// Values of all rows as a column, and the integers among them when floats cannot hold them all.
+    fn values(&self) -> (ArrayRef, Option<ArrayRef>) {
+        let all = 0..self.times.values().len();
+        match self.kinds.only(all.clone()) {
+            Some(true) => (Arc::new(Int64Array::new(self.ints(), None)), None),
+            Some(false) => (Arc::new(Float64Array::new(self.floats(), None)), None),
+            None => {
+                let (mut floats, ints) = (self.floats().to_vec(), self.ints());
+                let (mut is_exact, mut is_int) = (true, vec![false; all.len()]);
+                for (run, _) in self.kinds.within(all).filter(|(_, is_int)| *is_int) {
+                    is_int[run.clone()].fill(true);
+                    for row in run {
+                        floats[row] = ints[row] as f64;
+                        is_exact &=
+                            Value::Float(floats[row]).numeric_cmp(Value::Int(ints[row])).is_eq();
+                    }
+                }
+                let ints = Int64Array::new(ints, Some(NullBuffer::from(is_int)));
+                let floats: ArrayRef = Arc::new(Float64Array::from(floats));
+                (floats, (!is_exact).then(|| Arc::new(ints) as ArrayRef))
+            }
+        }
+    }
 }
 
 /// Whether values are integers, as runs: the end of each, and what it is.
@@ -92,13 +156,6 @@ impl FrameBuilder {
         self.ends.push(self.times.len());
     }
 
-    /// Begins a series whose name is among its labels.
-    fn begin_named(&mut self, mut labels: Labels) {
-        let metric = labels.remove(NAME);
-        self.series.push(Series { metric, labels, own: None });
-        self.ends.push(self.times.len());
-    }
-
     /// Adds samples to the series that was begun last.
     pub fn extend(&mut self, samples: &Samples) {
         self.times.extend(samples.timestamps.iter().map(|at| at.as_millis()));
@@ -113,13 +170,6 @@ impl FrameBuilder {
             }
             Values::Mixed(values) => values.iter().for_each(|value| self.push_value(*value)),
         }
-        self.close();
-    }
-
-    /// Adds a sample to the series that was begun last.
-    pub fn push(&mut self, at: Timestamp, value: Value) {
-        self.times.push(at.as_millis());
-        self.push_value(value);
         self.close();
     }
 
@@ -150,42 +200,40 @@ impl FrameBuilder {
     pub fn finish(mut self) -> Frame {
         self.times.shrink_to_fit();
         self.bits.shrink_to_fit();
-        let times = TimestampMillisecondArray::from(self.times).with_timezone("UTC");
-        let bits = Buffer::from_vec(self.bits);
-        Frame { series: self.series, ends: self.ends, times, bits, kinds: self.kinds }
+        let samples = Columns::new(self.times, self.bits, self.kinds).into();
+        Frame { series: self.series, ends: self.ends, samples, points: Mutex::default() }
     }
 }
 
 impl Frame {
     /// The result of a query; `at` is the time of one without times. Of a text there are no series.
     pub fn of_query(value: QueryValue, at: Timestamp) -> Self {
-        let mut builder = FrameBuilder::default();
-        match value {
-            QueryValue::Text(_) => {}
-            QueryValue::Scalar(value) => {
-                builder.begin_named(Labels::new());
-                builder.push(at, Value::Float(value));
-            }
+        let series: Vec<(Labels, Points)> = match value {
+            QueryValue::Text(_) => Vec::new(),
+            QueryValue::Scalar(value) => vec![(Labels::new(), vec![(at, value)])],
             QueryValue::Vector(elements) => {
-                for element in elements {
-                    builder.begin_named(element.labels);
-                    builder.push(at, Value::Float(element.value));
-                }
+                elements.into_iter().map(|one| (one.labels, vec![(at, one.value)])).collect()
             }
             QueryValue::Matrix(series) => {
-                let samples = series.iter().map(|one| one.points.len()).sum();
-                builder.times.reserve_exact(samples);
-                builder.bits.reserve_exact(samples);
-                for one in series {
-                    builder.begin_named(one.labels);
-                    builder.times.extend(one.points.iter().map(|(at, _)| at.as_millis()));
-                    builder.bits.extend(one.points.iter().map(|(_, value)| value.to_bits()));
-                    builder.kinds.push(builder.bits.len(), false);
-                    builder.close();
-                }
+                series.into_iter().map(|one| (one.labels, one.points)).collect()
             }
+        };
+        let (mut named, mut ends, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        for (mut labels, points) in series {
+            let metric = labels.remove(NAME);
+            named.push(Series { metric, labels, own: None });
+            ends.push(ends.last().copied().unwrap_or(0) + points.len());
+            all.push(points);
         }
-        builder.finish()
+        Self { series: named, ends, samples: OnceLock::new(), points: Mutex::new(all) }
+    }
+
+    fn samples(&self) -> &Columns {
+        self.samples.get_or_init(|| Columns::of_points(std::mem::take(&mut self.points.lock())))
+    }
+
+    fn len(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
     }
 
     fn rows(&self, series: usize) -> Range<usize> {
@@ -193,42 +241,10 @@ impl Frame {
         start..self.ends[series]
     }
 
-    fn ints(&self) -> ScalarBuffer<i64> {
-        self.bits.clone().into()
-    }
-
-    fn floats(&self) -> ScalarBuffer<f64> {
-        self.bits.clone().into()
-    }
-
-    /// Values of all rows as a column, and the integers among them when floats cannot hold them all.
-    fn values(&self) -> (ArrayRef, Option<ArrayRef>) {
-        let all = 0..self.times.values().len();
-        match self.kinds.only(all.clone()) {
-            Some(true) => (Arc::new(Int64Array::new(self.ints(), None)), None),
-            Some(false) => (Arc::new(Float64Array::new(self.floats(), None)), None),
-            None => {
-                let (mut floats, ints) = (self.floats().to_vec(), self.ints());
-                let (mut is_exact, mut is_int) = (true, vec![false; all.len()]);
-                for (run, _) in self.kinds.within(all).filter(|(_, is_int)| *is_int) {
-                    is_int[run.clone()].fill(true);
-                    for row in run {
-                        floats[row] = ints[row] as f64;
-                        is_exact &=
-                            Value::Float(floats[row]).numeric_cmp(Value::Int(ints[row])).is_eq();
-                    }
-                }
-                let ints = Int64Array::new(ints, Some(NullBuffer::from(is_int)));
-                let floats: ArrayRef = Arc::new(Float64Array::from(floats));
-                (floats, (!is_exact).then(|| Arc::new(ints) as ArrayRef))
-            }
-        }
-    }
-
     /// A column with the text of each series, or a gap, in all its rows.
     fn label_column<'a>(&'a self, text: impl Fn(&'a Series) -> Option<&'a str>) -> ArrayRef {
         let (mut numbers, mut texts) = (HashMap::new(), Vec::new());
-        let mut codes: Vec<i32> = Vec::with_capacity(self.times.values().len());
+        let mut codes: Vec<i32> = Vec::with_capacity(self.len());
         let mut gaps = Vec::new();
         for (index, series) in self.series.iter().enumerate() {
             let rows = self.rows(index);
@@ -259,7 +275,7 @@ impl Frame {
     /// The times of a table with a column for each series, and for each series the row of each of
     /// its samples; `None` when its samples are in all rows.
     fn grid(&self) -> (Vec<i64>, Vec<Option<Vec<usize>>>) {
-        let times = self.times.values();
+        let times = self.samples().times.values();
         let of = |series: usize| &times[self.rows(series)];
         let is_shared = (1..self.series.len()).all(|series| of(series) == of(0));
         let all: Vec<i64> = match self.series.is_empty() {
@@ -280,9 +296,9 @@ impl Frame {
 
     /// The values of one series in the rows of a grid.
     fn wide_column(&self, series: usize, rows: usize, places: Option<&[usize]>) -> ArrayRef {
-        let own = self.rows(series);
-        let (ints, floats) = (self.ints(), self.floats());
-        match self.kinds.only(own.clone()) {
+        let (own, samples) = (self.rows(series), self.samples());
+        let (ints, floats) = (samples.ints(), samples.floats());
+        match samples.kinds.only(own.clone()) {
             Some(true) => {
                 let (values, gaps) = spread(&ints[own], rows, places, 0);
                 Arc::new(Int64Array::new(values.into(), gaps))
@@ -293,7 +309,7 @@ impl Frame {
             }
             None => {
                 let mut values = floats[own.clone()].to_vec();
-                for (run, _) in self.kinds.within(own.clone()).filter(|(_, is_int)| *is_int) {
+                for (run, _) in samples.kinds.within(own.clone()).filter(|(_, is_int)| *is_int) {
                     run.for_each(|row| values[row - own.start] = ints[row] as f64);
                 }
                 let (values, gaps) = spread(&values, rows, places, 0.0);
@@ -323,7 +339,7 @@ fn spread<T: Copy>(
 impl Frame {
     /// Number of samples.
     fn __len__(&self) -> usize {
-        self.times.values().len()
+        self.len()
     }
 
     /// Number of series.
@@ -345,12 +361,13 @@ impl Frame {
 
     /// The course of a series in at most so many numbers: the greatest value of each stretch, but for
     /// the last number, which is the last value.
-    fn outline(&self, series: usize, numbers: usize) -> Vec<f64> {
+    fn outline(&self, py: Python<'_>, series: usize, numbers: usize) -> Vec<f64> {
         let Some(rows) = (series < self.series.len()).then(|| self.rows(series)) else {
             return Vec::new();
         };
-        let (ints, floats) = (self.ints(), self.floats());
-        let runs = self.kinds.within(rows.clone());
+        let samples = py.detach(|| self.samples());
+        let (ints, floats) = (samples.ints(), samples.floats());
+        let runs = samples.kinds.within(rows.clone());
         let values: Vec<f64> = runs
             .flat_map(|(run, is_int)| {
                 let (ints, floats) = (&ints, &floats);
@@ -374,8 +391,9 @@ impl Frame {
     #[pyo3(signature = (labels = None))]
     fn long(&self, py: Python<'_>, labels: Option<Vec<String>>) -> Table {
         py.detach(|| {
+            let samples = self.samples();
             let mut columns: Vec<(String, ArrayRef)> =
-                vec![("time".to_owned(), Arc::new(self.times.clone()))];
+                vec![("time".to_owned(), Arc::new(samples.times.clone()))];
             if self.series.iter().any(|series| series.metric.is_some()) {
                 let metric = self.label_column(|series| series.metric.as_deref());
                 columns.push(("metric".to_owned(), metric));
@@ -389,7 +407,7 @@ impl Frame {
                 let texts = self.label_column(|one| one.labels.get(name).map(Text::as_str));
                 columns.push((column.clone(), texts));
             }
-            let (values, exact) = self.values();
+            let (values, exact) = samples.values();
             columns.push(("value".to_owned(), values));
             columns.extend(exact.map(|ints| ("value_int".to_owned(), ints)));
             let table = Table::new(columns).with_labels(&named);
