@@ -1,8 +1,11 @@
 //! [`Frame`]: series with their samples, and the tables that can be made of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
 use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
@@ -16,6 +19,9 @@ use crate::table::{Table, clamp, labels};
 
 /// The label by which PromQL calls the name of a metric.
 const NAME: &str = "__name__";
+
+/// A column of fewer rows is made sooner than a thread.
+const ROWS_ALONE: usize = 100_000;
 
 /// What identifies a series.
 #[derive(Debug)]
@@ -267,6 +273,28 @@ impl Frame {
         labels(arrow_array::Int32Array::new(codes.into(), nulls), &texts)
     }
 
+    /// The columns of several labels. Those of a large answer are made side by side: each takes its time
+    /// to get memory.
+    fn label_columns(&self, names: &[&str]) -> Vec<ArrayRef> {
+        let make = |name: &&str| self.label_column(|one| one.labels.get(name).map(Text::as_str));
+        let threads = match self.len() {
+            ..ROWS_ALONE => 1,
+            _ => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let some = names.len().div_ceil(threads).max(1);
+        thread::scope(|scope| {
+            let (own, others) = names.split_at(some.min(names.len()));
+            let columns_of = move |names: &[&str]| names.iter().map(make).collect::<Vec<_>>();
+            let others: Vec<_> =
+                others.chunks(some).map(|names| scope.spawn(move || columns_of(names))).collect();
+            let others = others.into_iter().map(|other| match other.join() {
+                Ok(columns) => columns,
+                Err(panic) => resume_unwind(panic),
+            });
+            [columns_of(own)].into_iter().chain(others).flatten().collect()
+        })
+    }
+
     fn label_names(&self) -> BTreeSet<&str> {
         let names = self.series.iter().flat_map(|series| &series.labels);
         names.map(|label| label.name.as_str()).collect()
@@ -403,10 +431,9 @@ impl Frame {
                 None => self.label_names(),
             };
             let named = column_names(&names);
-            for (name, column) in &named {
-                let texts = self.label_column(|one| one.labels.get(name).map(Text::as_str));
-                columns.push((column.clone(), texts));
-            }
+            let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+            let names_of_columns = named.iter().map(|(_, column)| column.clone());
+            columns.extend(names_of_columns.zip(self.label_columns(&names)));
             let (values, exact) = samples.values();
             columns.push(("value".to_owned(), values));
             columns.extend(exact.map(|ints| ("value_int".to_owned(), ints)));

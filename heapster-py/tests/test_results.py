@@ -302,3 +302,25 @@ def test_many_series_are_shown_without_all_of_their_labels(writer: heapster.Stor
     assert "… 4,990 more" in result._repr_html_()
     assert len(result.series) == count and len({one["n"] for one in result.series}) == count
     assert len(result.wide().columns) == count + 1
+
+
+def test_each_row_of_a_large_result_has_its_labels(writer: heapster.Store) -> None:
+    series, moments = 50, 2_400
+    times = pandas.date_range("2026-11-01", periods=moments, freq="s", tz="UTC")
+    frame = pandas.DataFrame(
+        {
+            "time": list(times) * series,
+            "pod": numpy.repeat([f"p{number}" for number in range(series)], moments),
+            "even": numpy.repeat([str(number % 2) for number in range(series)], moments),
+            "third": numpy.repeat([str(number % 3) for number in range(series)], moments),
+            "x": numpy.repeat(numpy.arange(series), moments),
+        }
+    )
+    report = writer.append_frame(frame, labels=["pod", "even", "third"], time="time")
+    assert report.accepted == series * moments
+    found = writer.select("x").to_polars()
+    number = found["value"].cast(polars.String)
+    assert len(found) == series * moments
+    assert (found["pod"].cast(polars.String) == "p" + number).all()
+    for label, divisor in (("even", 2), ("third", 3)):
+        assert (found[label].cast(polars.String) == (found["value"] % divisor).cast(polars.String)).all()
