@@ -34,10 +34,12 @@ pub fn query(
     timeout: Option<Duration>,
     cancel: &Cancel,
 ) -> Result<QueryAnswer, QueryError> {
-    let clock = SystemClock::new();
-    let begin = clock.monotonic();
-    let elapsed = Arc::new(move || clock.monotonic().saturating_sub(begin));
-    let control = Control { cancel: cancel.clone(), elapsed: Some(elapsed) };
+    let elapsed = timeout.map(|_| {
+        let clock = SystemClock::new();
+        let begin = clock.monotonic();
+        Arc::new(move || clock.monotonic().saturating_sub(begin)) as Arc<_>
+    });
+    let control = Control { cancel: cancel.clone(), elapsed };
     let limits =
         QueryLimits { timeout: timeout.unwrap_or(Duration::MAX), ..QueryLimits::default() };
     let engine = engine(limits);

@@ -5,10 +5,12 @@
 //! ```
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heapster_core::storage::Storage;
-use heapster_query::promql::{Control, Engine, QueryValue};
+use heapster_query::promql::vocabulary::Kubernetes;
+use heapster_query::promql::{Control, Engine, EngineOptions, QueryValue};
 use heapster_store::{ReaderOptions, StoreReader};
 
 const RUNS: usize = 31;
@@ -27,15 +29,16 @@ fn now() -> Instant {
 fn main() {
     let dir = PathBuf::from(std::env::args().nth(1).expect("the directory of a store"));
     let reader = StoreReader::open(dir, ReaderOptions::default()).expect("a store");
-    let snapshot = Storage::snapshot(&reader).expect("a snapshot");
-    let bounds = snapshot.bounds().expect("samples");
-    let engine = Engine::default();
+    let bounds = Storage::snapshot(&reader).expect("a snapshot").bounds().expect("samples");
+    let engine =
+        Engine::new(EngineOptions { vocabulary: Arc::new(Kubernetes), ..EngineOptions::default() });
     for (query, step) in QUERIES {
         let step = Duration::from_secs(step);
         let (mut times, mut points) = (Vec::new(), 0);
         for _ in 0..RUNS {
             let control = Control::default();
             let started = now();
+            let snapshot = Storage::snapshot(&reader).expect("a snapshot");
             let found = engine.range(&*snapshot, query, bounds.start, bounds.end, step, &control);
             times.push(started.elapsed());
             if let QueryValue::Matrix(series) = found.expect("an answer").value {
