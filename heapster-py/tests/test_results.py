@@ -324,3 +324,15 @@ def test_each_row_of_a_large_result_has_its_labels(writer: heapster.Store) -> No
     assert (found["pod"].cast(polars.String) == "p" + number).all()
     for label, divisor in (("even", 2), ("third", 3)):
         assert (found[label].cast(polars.String) == (found["value"] % divisor).cast(polars.String)).all()
+
+
+def test_a_wide_result_is_shown_in_part(writer: heapster.Store) -> None:
+    row = {f"metric_{number:03}": number for number in range(300)}
+    writer.append([({"n": "1"}, row)], START, unit="ms")
+    wide = writer.select("{n='1'}").wide()
+    assert len(wide.columns) == 301
+    _, names, values = repr(wide).splitlines()
+    assert 100 < len(names) <= 160 and names.startswith("time") and "metric_299" in names
+    assert values.split()[-1] == "299" and "…" in names.split() and "metric_150" not in names
+    page = wide._repr_html_()
+    assert page.count("<th>") == 21 and "metric_008" in page and "metric_290" in page

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 #: Rows that are shown of a long table.
 _SHOWN = 10
+#: Columns that are shown of a wide one.
+_SHOWN_COLUMNS = 20
+#: Characters in which a table is printed, if two columns have room there.
+_WIDTH = 160
 #: A name that PromQL takes without quotes.
 _PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 #: A label that it takes without quotes.
@@ -418,35 +422,62 @@ def _python_values(table: _heapster.Table, name: str, kind: str, start: int, end
     return [moment(at) for at in values] if kind == "time" else values
 
 
-def _cells(table: _heapster.Table, start: int, end: int) -> list[list[str]]:
-    """The texts of some rows."""
-    columns = []
-    for name, kind in table.columns():
-        values = table.values(name, start, end)
-        if kind == "time":
-            values = [_heapster.print_time(at) for at in values]
-        columns.append(["" if value is None else str(value) for value in values])
-    return [list(row) for row in zip(*columns)]
+def _cells(table: _heapster.Table, name: str, kind: str, start: int, end: int) -> list[str]:
+    """The texts of some rows of a column."""
+    values = table.values(name, start, end)
+    if kind == "time":
+        values = [_heapster.print_time(at) for at in values]
+    return ["" if value is None else str(value) for value in values]
 
 
-def _shown_rows(table: _heapster.Table) -> list[list[str]]:
-    """All rows of a short table, the first and the last of a long one."""
-    rows = len(table)
-    if rows <= _SHOWN:
-        return _cells(table, 0, rows)
-    half = _SHOWN // 2
-    gap = ["…"] * len(table.columns())
-    return [*_cells(table, 0, half), gap, *_cells(table, rows - half, rows)]
+def _shown_columns(table: _heapster.Table) -> list[list[str]]:
+    """The name and the texts of each column; of many rows and columns the first and the last."""
+    rows, half = len(table), _SHOWN // 2
+
+    def shown(name: str, kind: str) -> list[str]:
+        if rows <= _SHOWN:
+            return [name, *_cells(table, name, kind, 0, rows)]
+        first, last = (
+            _cells(table, name, kind, *part) for part in ((0, half), (rows - half, rows))
+        )
+        return [name, *first, "…", *last]
+
+    names = table.columns()
+    if len(names) <= _SHOWN_COLUMNS:
+        return [shown(*column) for column in names]
+    some = _SHOWN_COLUMNS // 2
+    first, last = ([shown(*column) for column in part] for part in (names[:some], names[-some:]))
+    return [*first, _gap(first), *last]
+
+
+def _gap(columns: list[list[str]]) -> list[str]:
+    """A column in place of those that are left out."""
+    return ["…"] * len(columns[0])
 
 
 def _text_table(table: _heapster.Table) -> list[str]:
-    rows = [[name for name, _ in table.columns()], *_shown_rows(table)]
-    if not rows[0] or len(rows) == 1:
+    columns = _shown_columns(table)
+    if not columns or len(columns[0]) == 1:
         return []
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    ]
+    widths = [max(map(len, column)) + 2 for column in columns]
+    if sum(widths) > _WIDTH:
+        first, last = _fitting(widths)
+        columns = [*columns[:first], _gap(columns), *columns[last:]]
+        widths = [*widths[:first], 3, *widths[last:]]
+    return ["".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns)]
+
+
+def _fitting(widths: list[int]) -> tuple[int, int]:
+    """How many columns have room from the left, and from which on to the right: at least one each."""
+    first, last = 1, len(widths) - 1
+    room = _WIDTH - widths[0] - widths[-1] - 3
+    while first < last:
+        width = widths[first] if first <= len(widths) - last else widths[last - 1]
+        room -= width
+        if room < 0:
+            break
+        first, last = (first + 1, last) if first <= len(widths) - last else (first, last - 1)
+    return first, last
 
 
 def _html_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -457,8 +488,9 @@ def _html_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _html_table(table: _heapster.Table) -> str:
-    rows = [[html.escape(cell) for cell in row] for row in _shown_rows(table)]
-    return _html_rows([name for name, _ in table.columns()], rows)
+    columns = _shown_columns(table)
+    rows = [[html.escape(cell) for cell in row[1:]] for row in columns]
+    return _html_rows([column[0] for column in columns], list(zip(*rows)))
 
 
 def _html_series(result: Result) -> str:
