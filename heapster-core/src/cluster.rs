@@ -95,9 +95,8 @@ pub trait ClusterView: Send + Sync {
     fn node(&self, name: &str) -> Option<Arc<Node>> {
         self.nodes().into_iter().find(|node| node.name == *name)
     }
-    /// The pods of a namespace, or of all, that are wanted; in no particular order. Other threads wait
-    /// while `is_wanted` thinks.
-    fn pods(&self, _namespace: Option<&str>, _is_wanted: &dyn Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+    /// The pods of a namespace, or of all, in no particular order.
+    fn pods(&self, _namespace: Option<&str>) -> Vec<Arc<Pod>> {
         Vec::new()
     }
     /// Whether what is not known, [`pods`](Self::pods) included, does not exist. Otherwise it may only

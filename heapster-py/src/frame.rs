@@ -11,7 +11,7 @@ use arrow_array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray}
 use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
 use heapster_core::storage::{Samples, Values};
 use heapster_core::{Labels, Text, Timestamp, Value, key};
-use heapster_query::promql::QueryValue;
+use heapster_query::promql::{InstantSample, MatrixSeries, QueryValue};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
@@ -34,6 +34,13 @@ pub struct Series {
     own: Option<Text>,
 }
 
+impl Series {
+    /// A series whose name is among its labels.
+    fn named(mut labels: Labels) -> Self {
+        Self { metric: labels.remove(NAME), labels, own: None }
+    }
+}
+
 /// Series, one after the other, with their samples in the order of time.
 ///
 /// Values stay as they are, integers and floats side by side, until a table is made of them.
@@ -44,8 +51,8 @@ pub struct Frame {
     ends: Vec<usize>,
     /// Made of `points` when they are first looked at: to copy a large answer costs a good part of
     /// what it took to find it, and many are only counted or narrowed down.
-    samples: OnceLock<Columns>,
-    /// The points of each series of a query, until then.
+    samples: OnceLock<SampleColumns>,
+    /// The points of each series of a query, until then; only [`Frame::samples`] takes them.
     points: Mutex<Vec<Points>>,
 }
 
@@ -53,7 +60,7 @@ pub struct Frame {
 type Points = Vec<(Timestamp, f64)>;
 
 /// The samples of all series, in three columns of equal length.
-struct Columns {
+struct SampleColumns {
     times: TimestampMillisecondArray,
     /// 64 bits for each value.
     bits: Buffer,
@@ -61,7 +68,7 @@ struct Columns {
     kinds: Kinds,
 }
 
-impl Columns {
+impl SampleColumns {
     fn of_points(all: Vec<Points>) -> Self {
         let rows = all.iter().map(Vec::len).sum();
         let (mut times, mut bits) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
@@ -206,7 +213,7 @@ impl FrameBuilder {
     pub fn finish(mut self) -> Frame {
         self.times.shrink_to_fit();
         self.bits.shrink_to_fit();
-        let samples = Columns::new(self.times, self.bits, self.kinds).into();
+        let samples = SampleColumns::new(self.times, self.bits, self.kinds).into();
         Frame { series: self.series, ends: self.ends, samples, points: Mutex::default() }
     }
 }
@@ -214,28 +221,34 @@ impl FrameBuilder {
 impl Frame {
     /// The result of a query; `at` is the time of one without times. Of a text there are no series.
     pub fn of_query(value: QueryValue, at: Timestamp) -> Self {
-        let series: Vec<(Labels, Points)> = match value {
+        let elements = match value {
+            QueryValue::Matrix(series) => return Self::of_matrix(series),
+            QueryValue::Vector(elements) => elements,
+            QueryValue::Scalar(value) => vec![InstantSample { labels: Labels::new(), value }],
             QueryValue::Text(_) => Vec::new(),
-            QueryValue::Scalar(value) => vec![(Labels::new(), vec![(at, value)])],
-            QueryValue::Vector(elements) => {
-                elements.into_iter().map(|one| (one.labels, vec![(at, one.value)])).collect()
-            }
-            QueryValue::Matrix(series) => {
-                series.into_iter().map(|one| (one.labels, one.points)).collect()
-            }
         };
-        let (mut named, mut ends, mut all) = (Vec::new(), Vec::new(), Vec::new());
-        for (mut labels, points) in series {
-            let metric = labels.remove(NAME);
-            named.push(Series { metric, labels, own: None });
-            ends.push(ends.last().copied().unwrap_or(0) + points.len());
-            all.push(points);
+        let points = elements.iter().map(|one| (at, one.value)).collect();
+        Self {
+            ends: (1..=elements.len()).collect(),
+            series: elements.into_iter().map(|one| Series::named(one.labels)).collect(),
+            samples: SampleColumns::of_points(vec![points]).into(),
+            points: Mutex::default(),
         }
-        Self { series: named, ends, samples: OnceLock::new(), points: Mutex::new(all) }
     }
 
-    fn samples(&self) -> &Columns {
-        self.samples.get_or_init(|| Columns::of_points(std::mem::take(&mut self.points.lock())))
+    fn of_matrix(matrix: Vec<MatrixSeries>) -> Self {
+        let (mut series, mut ends, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        for one in matrix {
+            ends.push(ends.last().copied().unwrap_or(0) + one.points.len());
+            series.push(Series::named(one.labels));
+            all.push(one.points);
+        }
+        Self { series, ends, samples: OnceLock::new(), points: Mutex::new(all) }
+    }
+
+    fn samples(&self) -> &SampleColumns {
+        let columns = || SampleColumns::of_points(std::mem::take(&mut self.points.lock()));
+        self.samples.get_or_init(columns)
     }
 
     fn len(&self) -> usize {

@@ -336,3 +336,13 @@ def test_a_wide_result_is_shown_in_part(writer: heapster.Store) -> None:
     assert values.split()[-1] == "299" and "…" in names.split() and "metric_150" not in names
     page = wide._repr_html_()
     assert page.count("<th>") == 21 and "metric_008" in page and "metric_290" in page
+
+
+def test_a_long_line_is_cut_only_where_columns_are_left_out(writer: heapster.Store) -> None:
+    for count in (1, 2, 3):
+        row = {"a" * 150 + str(number): number for number in range(count)}
+        writer.append([({"n": str(count)}, row)], START, unit="ms")
+        wide = writer.select(f"{{n='{count}'}}").wide()
+        header = repr(wide).splitlines()[1]
+        assert len(wide.columns) == count + 1
+        assert header.count("aaa" * 50) == 1 and ("…" in header) == (count > 1)

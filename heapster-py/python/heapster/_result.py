@@ -460,23 +460,27 @@ def _text_table(table: _heapster.Table) -> list[str]:
     if not columns or len(columns[0]) == 1:
         return []
     widths = [max(map(len, column)) + 2 for column in columns]
-    if sum(widths) > _WIDTH:
-        first, last = _fitting(widths)
+    first, last = _fitting(widths)
+    if first < last:
         columns = [*columns[:first], _gap(columns), *columns[last:]]
         widths = [*widths[:first], 3, *widths[last:]]
     return ["".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns)]
 
 
 def _fitting(widths: list[int]) -> tuple[int, int]:
-    """How many columns have room from the left, and from which on to the right: at least one each."""
+    """How many columns have room from the left, and from which on to the right: at least one each,
+    all when they have room or are two.
+    """
+    if sum(widths) - 2 <= _WIDTH or len(widths) < 3:
+        return len(widths), len(widths)
     first, last = 1, len(widths) - 1
     room = _WIDTH - widths[0] - widths[-1] - 3
     while first < last:
-        width = widths[first] if first <= len(widths) - last else widths[last - 1]
-        room -= width
+        is_left = first <= len(widths) - last
+        room -= widths[first] if is_left else widths[last - 1]
         if room < 0:
             break
-        first, last = (first + 1, last) if first <= len(widths) - last else (first, last - 1)
+        first, last = (first + 1, last) if is_left else (first, last - 1)
     return first, last
 
 
@@ -489,8 +493,8 @@ def _html_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _html_table(table: _heapster.Table) -> str:
     columns = _shown_columns(table)
-    rows = [[html.escape(cell) for cell in row[1:]] for row in columns]
-    return _html_rows([column[0] for column in columns], list(zip(*rows)))
+    cells = [[html.escape(cell) for cell in column[1:]] for column in columns]
+    return _html_rows([column[0] for column in columns], list(zip(*cells)))
 
 
 def _html_series(result: Result) -> str:

@@ -71,10 +71,9 @@ impl ClusterView for Anything {
         None
     }
 
-    fn pods(&self, namespace: Option<&str>, is_wanted: &dyn Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<Pod>> {
         let is_there = |pod: &&Pod| namespace.is_none_or(|own| pod.namespace == *own);
-        let pods = self.pods.iter().filter(is_there).filter(|pod| is_wanted(pod));
-        pods.cloned().map(Arc::new).collect()
+        self.pods.iter().filter(is_there).cloned().map(Arc::new).collect()
     }
 
     fn is_complete(&self) -> bool {
@@ -467,6 +466,64 @@ async fn odd_answers_of_kubelets_cost_no_more_than_what_is_odd() {
 }
 
 #[tokio::test]
+async fn a_selector_finds_what_the_whole_list_has_in_its_order() {
+    let web = [("app", "web")];
+    let mut stopped = pod("b", "web-2", &web);
+    stopped.phase = "Succeeded".into();
+    let cluster = |is_complete| Anything {
+        // In an order of no meaning, as maps have them.
+        pods: vec![
+            pod("b", "web-3", &web),
+            stopped.clone(),
+            pod("a", "web-9", &web),
+            pod("b", "web-1", &web),
+            pod("a", "db-0", &[("app", "db")]),
+            pod("b", "web-4", &web),
+            pod("a", "web-1", &web),
+        ],
+        is_complete,
+        ..Anything::default()
+    };
+    for is_complete in [false, true] {
+        let scraped = Scraped::new(cluster(is_complete));
+        for round in 0..2_u32 {
+            let at = moment("2026-03-02T10:00:00Z").saturating_add(RULES.resolution * round);
+            // Not all have numbers, and the cluster does not know all that have.
+            let names = ["b/web-1", "b/web-2", "b/web-3", "a/db-0", "a/web-9", "a/web-1", "a/x"];
+            let text: String = names
+                .iter()
+                .map(|name| {
+                    let (namespace, pod) = name.split_once('/').unwrap();
+                    let labels = format!("container=\"c\",namespace=\"{namespace}\",pod=\"{pod}\"");
+                    let (seconds, millis) = (100 + 5 * round, at.as_millis());
+                    format!(
+                        "container_cpu_usage_seconds_total{{{labels}}} {seconds} {millis}\n\
+                         container_memory_working_set_bytes{{{labels}}} 4096 {millis}\n"
+                    )
+                })
+                .collect();
+            scraped.scrape(at, &[("n", &text)]);
+        }
+        for (query, expected) in [
+            ("/pods?labelSelector=app%3Dweb", "a/web-1 a/web-9 b/web-1 b/web-3 "),
+            ("/namespaces/b/pods?labelSelector=app%3Dweb", "b/web-1 b/web-3 "),
+            ("/pods?labelSelector=app&fieldSelector=metadata.name%3Dweb-1", "a/web-1 b/web-1 "),
+            ("/pods?labelSelector=app!%3Dweb,app", "a/db-0 "),
+            ("/namespaces/c/pods?labelSelector=app", ""),
+        ] {
+            let list = scraped.json_of(query).await;
+            let name = |item: &Value| {
+                let meta = &item["metadata"];
+                let part = |key: &str| meta[key].as_str().unwrap().to_owned();
+                format!("{}/{} ", part("namespace"), part("name"))
+            };
+            let names: String = list["items"].as_array().unwrap().iter().map(name).collect();
+            assert_eq!(names, expected, "{query}, complete: {is_complete}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_pod_that_two_nodes_report_is_shown_once() {
     let text = text_of("kubelet-resource/13_static_pod_same_name_two_nodes.prom");
     let later = text.replace("} 1 17724456", "} 4 17724456").replace("600000", "615000");
@@ -700,10 +757,9 @@ impl ClusterView for Large {
         self.0.get(namespace)?.get(name).cloned()
     }
 
-    fn pods(&self, namespace: Option<&str>, is_wanted: &dyn Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<Pod>> {
         let shelves = self.0.iter().filter(|(own, _)| namespace.is_none_or(|name| **own == *name));
-        let pods = shelves.flat_map(|(_, pods)| pods.values());
-        pods.filter(|pod| is_wanted(pod)).cloned().collect()
+        shelves.flat_map(|(_, pods)| pods.values()).cloned().collect()
     }
 
     fn namespace(&self, _: &str) -> Option<Arc<Namespace>> {

@@ -216,9 +216,9 @@ impl ClusterView for Objects {
         self.namespaces.iter().find(|own| own.name == *name).cloned()
     }
 
-    fn pods(&self, namespace: Option<&str>, is_wanted: &dyn Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
-        let is_there = |pod: &&Arc<Pod>| namespace.is_none_or(|own| pod.namespace == *own);
-        self.pods.values().filter(is_there).filter(|pod| is_wanted(pod)).cloned().collect()
+    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<Pod>> {
+        let is_wanted = |pod: &&Arc<Pod>| namespace.is_none_or(|own| pod.namespace == *own);
+        self.pods.values().filter(is_wanted).cloned().collect()
     }
 
     fn is_complete(&self) -> bool {

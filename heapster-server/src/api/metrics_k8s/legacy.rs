@@ -111,8 +111,8 @@ fn pods(state: &ApiState, request: &Request) -> Response {
     let namespace = Some(request.params.get("namespace")).filter(|own| !own.is_empty());
     let (batch, now) = (state.live.latest(), state.clock.now());
     let rows = batch.iter().flat_map(|batch| {
-        let is_selected = |pod: &Pod| selector.matches(&pod.labels);
-        state.cluster.pods(namespace, &is_selected).into_iter().filter_map(|pod| {
+        let pods = state.cluster.pods(namespace).into_iter();
+        pods.filter(|pod| selector.matches(&pod.labels)).filter_map(|pod| {
             let containers = containers(batch, &pod)?;
             Some((pod, containers, batch.timestamp))
         })

@@ -250,14 +250,19 @@ fn rows(state: &ApiState, question: &Question, board: &Board) -> Vec<Row> {
         Kind::Nodes => board.nodes().filter(is_wanted).filter_map(row).collect(),
         Kind::Pods if know.is_complete && !question.labels.is_empty() => {
             // A selector mostly finds few: it is quicker to look for those than through all numbers.
-            let is_selected = |pod: &Pod| pod.is_running() && question.labels.matches(&pod.labels);
-            let mut pods = state.cluster.pods(namespace, &is_selected);
-            pods.sort_unstable_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+            let is_selected =
+                |pod: &Arc<Pod>| pod.is_running() && question.labels.matches(&pod.labels);
             let row = |pod: Arc<Pod>| {
                 let tracked = board.pod(&pod.namespace, &pod.name).filter(is_wanted)?;
                 Some(Row { tracked: Arc::clone(tracked), object: Object::Pod(pod) })
             };
-            pods.into_iter().filter_map(row).collect()
+            let pods = state.cluster.pods(namespace).into_iter();
+            let mut rows: Vec<Row> = pods.filter(is_selected).filter_map(row).collect();
+            // In the order of the board.
+            rows.sort_unstable_by(|Row { tracked: a, .. }, Row { tracked: b, .. }| {
+                (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name))
+            });
+            rows
         }
         Kind::Pods => board.pods(namespace).filter(is_wanted).filter_map(row).collect(),
     }

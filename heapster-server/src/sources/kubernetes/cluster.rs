@@ -200,15 +200,14 @@ impl ClusterView for Cluster {
         self.nodes.read().get(name).map(|known| known.node.clone())
     }
 
-    fn pods(&self, namespace: Option<&str>, is_wanted: &dyn Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
+    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<Pod>> {
         let all = self.pods.read();
         let of_one = namespace.map(|namespace| all.get(namespace));
         let shelves: Vec<_> = match of_one {
             Some(one) => one.into_iter().collect(),
             None => all.values().collect(),
         };
-        let pods = shelves.into_iter().flat_map(HashMap::values).map(|known| &known.pod);
-        pods.filter(|pod| is_wanted(pod)).cloned().collect()
+        shelves.into_iter().flat_map(HashMap::values).map(|known| known.pod.clone()).collect()
     }
 
     fn is_complete(&self) -> bool {

@@ -222,12 +222,8 @@ impl ClusterView for Watching<Cluster> {
         self.part.node(name)
     }
 
-    fn pods(
-        &self,
-        namespace: Option<&str>,
-        is_wanted: &dyn Fn(&heapster_core::cluster::Pod) -> bool,
-    ) -> Vec<Arc<heapster_core::cluster::Pod>> {
-        self.part.pods(namespace, is_wanted)
+    fn pods(&self, namespace: Option<&str>) -> Vec<Arc<heapster_core::cluster::Pod>> {
+        self.part.pods(namespace)
     }
 
     fn is_complete(&self) -> bool {
