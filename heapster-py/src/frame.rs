@@ -50,7 +50,7 @@ pub struct Frame {
     /// Where the samples of each series end.
     ends: Vec<usize>,
     /// Made of `points` when they are first looked at: to copy a large answer costs a good part of
-    /// what it took to find it, and many are only counted or narrowed down.
+    /// what it took to find it, and some are only counted.
     samples: OnceLock<SampleColumns>,
     /// The points of each series of a query, until then; only [`Frame::samples`] takes them.
     points: Mutex<Vec<Points>>,

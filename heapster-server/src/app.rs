@@ -23,7 +23,7 @@ use heapster_core::storage::StorageError;
 use heapster_store::{
     Ack, Clock, LateWindow, OpenReport, Retention, Stats, Store, StoreOptions, SystemClock,
 };
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -942,25 +942,13 @@ fn prometheus(config: &Config, app: &App) -> PrometheusState {
     }
 }
 
-/// Connections that the kernel keeps until they are accepted, if it may keep as many. Beyond them a new
-/// one waits for a second, whoever it is from.
-const BACKLOG: u32 = 4096;
-
 /// Listens on an address, and says on which; port 0 is any that is free.
 ///
 /// # Errors
 /// [`AppError::Listen`].
 pub async fn listen(address: SocketAddr) -> Result<(SocketAddr, TcpListener), AppError> {
-    let bind = async {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // A server that starts again takes the port of the one before at once.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        Ok((listener.local_addr()?, listener))
-    };
-    bind.await.map_err(|source| AppError::Listen { address, source })
+    let listener = http::listen(address).await;
+    listener
+        .and_then(|listener| Ok((listener.local_addr()?, listener)))
+        .map_err(|source| AppError::Listen { address, source })
 }

@@ -20,5 +20,5 @@ pub use request::{Params, Query, Request};
 pub use response::{Response, html, json, text};
 pub(crate) use response::{busy, hold, later, typed};
 pub use router::{Handler, Route, Router};
-pub use server::{Security, ServerOptions, serve, serve_securely};
+pub use server::{Security, ServerOptions, listen, serve, serve_securely};
 pub(crate) use stream::{Chunks, stream};

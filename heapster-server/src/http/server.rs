@@ -23,7 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -114,6 +114,25 @@ pub struct Security {
     pub tls: Option<Arc<ServerConfig>>,
     /// Decides who is answered; without it everybody is.
     pub gate: Option<Arc<dyn Gate>>,
+}
+
+/// Connections that the kernel keeps until they are accepted, if `net.core.somaxconn` allows as many. It
+/// drops the first packet of one beyond them, and its client tries again after a second.
+const BACKLOG: u32 = 4096;
+
+/// Listens on an address. Asynchronous because it must be called within a runtime; it does not wait.
+///
+/// # Errors
+/// The system's own, such as that the address is taken.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that starts again takes the port of the one before at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves everybody in plain HTTP until `shutdown` resolves; then lets running requests finish and

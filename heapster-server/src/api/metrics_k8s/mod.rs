@@ -339,13 +339,13 @@ impl<'a> Knowledge<'a> {
 
 fn object(state: &ApiState, question: &Question, row: Row) -> Response {
     let (kind, version, style) = (question.kind, question.version, question.form.style);
-    let made = Made::at(state.clock.now());
     let media = match question.form.wanted {
         Wanted::Object(media) => media,
         Wanted::Table(_) | Wanted::Discovery(_) => {
             return rows_response(state, question, vec![row]);
         }
     };
+    let made = Made::at(state.clock.now());
     let body = match media {
         Media::Protobuf => {
             let message = Message::of(|message| row.write_message(message, kind, &made));
